@@ -1,0 +1,149 @@
+"""The vocabulary of the package as types: modes, flags, ids, and the constants of the kernel's ABI.
+
+Decides: how the words of the field are spelled in code (docs/glossary.md).
+May not know: anything else of this package.
+Mirrors: include/uapi/linux/dlmconstants.h, dlm.h, dlm_device.h (Linux 5.10 … 7.2; equal in all).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import NewType
+
+NodeId = NewType("NodeId", int)
+"""A member of the cluster: a positive integer below 2**31 (kernel: nodeid)."""
+
+LockId = NewType("LockId", int)
+"""A lock on this node in one lockspace: unsigned 32 bits, never 0 (kernel: lkid)."""
+
+EventNr = NewType("EventNr", int)
+"""The number of a start, counted up by the membership manager (2005: event_nr)."""
+
+RESOURCE_NAME_MAX = 64
+"""Longest resource name in bytes (DLM_RESNAME_MAXLEN)."""
+
+LOCKSPACE_NAME_MAX = 64
+"""Longest lockspace name in bytes (DLM_LOCKSPACE_LEN)."""
+
+VALUE_BLOCK_SIZE = 32
+"""Bytes of a value block of the lock device (DLM_USER_LVB_LEN)."""
+
+ECANCEL = 0x10001
+"""Status of a completion whose request was cancelled (DLM_ECANCEL; not a libc errno)."""
+
+EUNLOCK = 0x10002
+"""Status of a completion that ended the lock (DLM_EUNLOCK; not a libc errno)."""
+
+
+class LockMode(IntEnum):
+    """The six lock modes, weakest first (DLM_LOCK_*)."""
+
+    NL = 0
+    CR = 1
+    CW = 2
+    PR = 3
+    PW = 4
+    EX = 5
+
+
+class LockFlag(IntFlag):
+    """What a request, a conversion or an unlock asks for (DLM_LKF_*)."""
+
+    NOQUEUE = 0x00001
+    CANCEL = 0x00002
+    CONVERT = 0x00004
+    VALBLK = 0x00008
+    QUECVT = 0x00010
+    IVVALBLK = 0x00020
+    CONVDEADLK = 0x00040
+    PERSISTENT = 0x00080
+    NODLCKWT = 0x00100
+    NODLCKBLK = 0x00200
+    EXPEDITE = 0x00400
+    NOQUEUEBAST = 0x00800
+    HEADQUE = 0x01000
+    NOORDER = 0x02000
+    ORPHAN = 0x04000
+    ALTPR = 0x08000
+    ALTCW = 0x10000
+    FORCEUNLOCK = 0x20000
+    TIMEOUT = 0x40000
+
+
+class StatusFlag(IntFlag):
+    """Remarks in a completion's lock status block (DLM_SBF_*)."""
+
+    DEMOTED = 0x01
+    VALNOTVALID = 0x02
+    ALTMODE = 0x04
+
+
+class LockspaceFlag(IntFlag):
+    """Flags of CREATE_LOCKSPACE (DLM_LSFL_*) that user space may send."""
+
+    NEWEXCL = 0x8
+
+
+class ReleaseFlag(IntFlag):
+    """Flags of REMOVE_LOCKSPACE (DLM_USER_LSFLG_*)."""
+
+    AUTOFREE = 1
+    FORCEFREE = 2
+
+
+class RecoverStatus(IntFlag):
+    """Bits of the attribute recover_status (fs/dlm/dlm_internal.h, DLM_RS_*)."""
+
+    NODES = 0x01
+    NODES_ALL = 0x02
+    DIR = 0x04
+    DIR_ALL = 0x08
+    LOCKS = 0x10
+    LOCKS_ALL = 0x20
+    DONE = 0x40
+    DONE_ALL = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class KernelProfile:
+    """What differs between kernel releases where a user can see it.
+
+    Each field names one difference, so that code asks for the behaviour and never for a version.
+    Source: Debian's kernels of these releases, run in a VM.
+    """
+
+    name: str
+    """The release as people say it: "6.1"."""
+    merged_results: bool
+    """Results are delivered grouped by lock, read at read time (up to 6.9); else one FIFO (6.10)."""
+    ids_free_when_read: bool
+    """A lock id is reused only when its last result was read (up to 6.9)."""
+    node_id_from_name: bool
+    """configfs takes the node id from the directory's name and ignores writes (6.13)."""
+    release_recover: bool
+    """nodes/<id>/release_recover exists; a member gone without a trace fails the start (6.18)."""
+    max_addresses: int
+    """Addresses that one node may have (3, and 8 since 6.15)."""
+    shared_cluster_attributes: bool
+    """Cluster attributes have one module-wide value, not a copy per directory (6.13)."""
+    deprecated_timeouts: bool
+    """cluster/timewarn_cs and waitwarn_us exist (5.10)."""
+    padded_names: bool
+    """Resource names are compared padded with zeros to 64 bytes (6.10)."""
+    minors_from: int
+    """The misc minor of dlm_plock on an otherwise quiet machine."""
+    minors_step: int
+    """Direction in which dynamic misc minors are handed out (-1 up to 6.1, +1 later)."""
+
+
+KERNELS: dict[str, KernelProfile] = {
+    profile.name: profile
+    for profile in (
+        KernelProfile("5.10", True, True, False, False, 3, False, True, False, 59, -1),
+        KernelProfile("6.1", True, True, False, False, 3, False, False, False, 122, -1),
+        KernelProfile("6.12", False, False, False, False, 3, False, False, True, 262, 1),
+        KernelProfile("7.2", False, False, True, True, 8, True, False, True, 262, 1),
+    )
+}
+"""The profiles that the emulator can take, by name."""
