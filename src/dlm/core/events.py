@@ -3,7 +3,8 @@
 Decides: the words between ``dlm.core`` and whoever gives it a world (``dlm.emulator``).
 May not know: how the machine works; sockets, files, clocks.
 
-A ``Lockspace`` (dlm.core.lockspace) is one lockspace on one node: ``step(input) -> list[Output]``.
+A ``Lockspace`` (dlm.core.lockspace) is one lockspace on one node:
+``step(input, now) -> list[Output]``, ``now`` in nanoseconds of the node's own clock.
 Every user input carries a ``CallId`` of the caller's choosing and is answered by exactly one
 ``Reply``, at once or, where the kernel sleeps (lockspace stopped), in a later step.
 """
@@ -187,6 +188,14 @@ class SetNoDirectory:
 
 
 @dataclass(frozen=True, slots=True)
+class Tune:
+    """The node's settings that a lockspace heeds while it lives, in seconds."""
+
+    toss_secs: int
+    scan_secs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
     """A message from another member has arrived (in order, once, per pair of nodes)."""
 
@@ -221,6 +230,7 @@ Input = (
     | Stop
     | Start
     | SetNoDirectory
+    | Tune
     | Deliver
     | TimerFired
 )
