@@ -1,0 +1,60 @@
+# Every target does all its own set-up: a virtual environment in .venv from Python 3.11 or newer.
+.DELETE_ON_ERROR:
+.PHONY: demo test check vm bench cdefs clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+READY_VM := $(VENV)/.ready-vm
+# The control dialect that the demo speaks; only configfs (mainline) is built today.
+ABI ?= configfs
+
+demo: $(READY)
+	$(BIN)/python -m dlm demo --abi $(ABI)
+
+test: $(READY)
+	$(BIN)/python -m pytest tests
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python cdefs/build.py --check
+
+vm: $(READY_VM)
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run
+
+bench: $(READY)
+	set -e; for each in bench/*.py; do $(BIN)/python "$$each"; done
+
+# Generate src/dlm/abi/_cdefs.py from the headers in cdefs/.
+cdefs: $(READY)
+	$(BIN)/python cdefs/build.py
+
+$(BIN)/python:
+	@set -eu; \
+	for python in $${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then echo "Python 3.11 or newer is needed: install it, or say PYTHON=/path/to/python" >&2; exit 1; fi; \
+	if ! "$$found" -c 'import ensurepip' 2>/dev/null; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; \
+	    else \
+	        echo "$$found cannot make virtual environments: install the package python3-venv, as root" >&2; exit 1; \
+	    fi; \
+	fi; \
+	echo "making $(VENV) with $$found"; \
+	"$$found" -m venv $(VENV)
+
+$(READY): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+$(READY_VM): pyproject.toml $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,vm]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
