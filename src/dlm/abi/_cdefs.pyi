@@ -1,0 +1,4 @@
+# The generated module _cdefs.py holds one name.
+from _cffi_backend import FFI
+
+ffi: FFI
