@@ -1,7 +1,7 @@
 """A C struct's layout, as cffi computes it, turned into a ``struct.Struct``.
 
-Decides: how the fields of the generated declarations are spelled for ``struct``, which packs and
-unpacks several times faster than cffi's own field access.
+Decides: how the fields of the generated declarations are spelled for ``struct``, which packs a
+request about three times as fast as cffi's own field access.
 May not know: any particular struct.
 """
 
@@ -13,7 +13,6 @@ from typing import Any
 from dlm.abi._cdefs import ffi
 
 _CODES = {
-    "char": "s",
     "uint8_t": "B",
     "uint16_t": "H",
     "uint32_t": "I",
@@ -21,6 +20,7 @@ _CODES = {
     "uint64_t": "Q",
     "void *": "Q" if ffi.sizeof("void *") == 8 else "I",
 }
+_BYTES = ("char", "uint8_t")  # arrays of them are bytes, not numbers
 
 
 def size_of(name: str) -> int:
@@ -83,5 +83,6 @@ def _padding(size: int) -> str:
 
 def _scalar(ctype: Any) -> str:
     if ctype.kind == "array":
-        return f"{ctype.length}{_CODES[ctype.item.cname]}"
+        item = ctype.item.cname
+        return f"{ctype.length}{'s' if item in _BYTES else _CODES[item]}"
     return _CODES[ctype.cname]

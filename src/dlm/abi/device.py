@@ -271,7 +271,7 @@ def _decode_lock(whole: bytes, size: int, packers: _Packers) -> LockRequest:
     command, mode, namelen = fields[3], fields[5], fields[6]
     sent = whole[packers.name_at :][: max(size - packers.request, 0)]
     name = sent[:namelen].ljust(namelen, b"\0")
-    return LockRequest(command, mode, *fields[7:], name)  # from flags to value, in order
+    return LockRequest(*(command, mode, *fields[7:], name))  # fields[7:]: from flags to value
 
 
 def _signed(number: int) -> int:
@@ -320,7 +320,7 @@ def decode_result(data: bytes) -> LockResult:
     fields = packer.unpack_from(data)
     at = fields[-1]
     value = data[at : at + VALUE_BLOCK_SIZE] if at else None
-    return LockResult(*fields[4:-1], value)  # from user_astaddr to bast_mode, in order
+    return LockResult(*(*fields[4:-1], value))  # fields[4:-1]: from user_astaddr to bast_mode
 
 
 def encode_version(version: tuple[int, int, int] = VERSION) -> bytes:
