@@ -8,6 +8,7 @@ is asked, system calls. Pure functions; cffi and struct are all it needs.
 ``attributes``      the one table of files under config/dlm and dlm/<ls>
 ``address``         node addresses: sockaddr_storage and addr_list
 ``texts``           /proc/misc, uevents, global ids, directory names
-``debugfs``         the lists of resources and locks under debug/dlm
+``debugfs``         the tables of resources and locks under debug/dlm
+``queues``          the file debug/dlm/<ls>, for people to read
 ==================  ============================================================
 """
