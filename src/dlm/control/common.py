@@ -1,0 +1,71 @@
+"""What the verbs share: finding a lockspace, asking who controls, saying what contradicts.
+
+Decides: when a verb is refused because somebody else controls, or because nothing is there.
+May not know: any file of the kernel.
+
+``dialect`` is the one place that says how the kernel is spoken to. The dialects of 2005 (``event``,
+``members``) will be chosen here, by what the kernel shows.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from dlm.control import configfs
+from dlm.control.plan import Ask, Note, Plan, refuse
+from dlm.control.seen import Phase, Seen
+from dlm.control.state import LockspaceState, contradictions, recall
+from dlm.errors import ControlledError, RefusedError
+
+dialect = configfs
+
+
+def check_controller(force: bool) -> Plan[None]:
+    """Raise ``ControlledError`` when somebody else controls this node's DLM, unless forced."""
+    if force:
+        return
+    controller: str | None = yield Ask("controller")
+    if controller is not None:
+        raise ControlledError(errno.EBUSY, f"{controller} controls the DLM of this node")
+
+
+def find(name: str) -> Plan[Seen]:
+    """Return a lockspace as the kernel shows it; raises ENOENT, or ``NoDlmError`` without a DLM."""
+    seen = yield from dialect.look(name)
+    if seen is None:
+        raise (yield from absent(name))
+    return seen
+
+
+def absent(name: str) -> Plan[RefusedError]:
+    """Return the error of a lockspace that is not there; raises ``NoDlmError`` without a DLM."""
+    yield from dialect.explain_absence()
+    return refuse(errno.ENOENT, f"there is no lockspace {name} on this node")
+
+
+def find_with_state(name: str) -> Plan[tuple[Seen, LockspaceState]]:
+    """Return a lockspace and what is remembered of it; contradictions become notes."""
+    seen = yield from find(name)
+    state = yield from recall(seen)
+    for text in contradictions(state, seen):
+        yield Note(text)
+    return seen, state
+
+
+def in_the_way(name: str) -> Plan[Seen | None]:
+    """Return another lockspace that joins or leaves: creates and releases wait for it.
+
+    One module-wide mutex is held through every join and leave (Linux 6.1 fs/dlm/lockspace.c,
+    dlm_new_lockspace(), release_lockspace()).
+    """
+    for other in (yield from dialect.lockspaces()):
+        if other != name:
+            seen = yield from dialect.look(other)
+            if seen is not None and seen.phase in {Phase.JOINING, Phase.LEAVING}:
+                return seen
+    return None
+
+
+def say_in_the_way(other: Seen) -> str:
+    """Say which lockspace is waited for."""
+    return f"lockspace {other.name}, which is {other.phase.value}, to get out of the way"

@@ -1,0 +1,209 @@
+"""The verbs on a lockspace's life: create, release, terminate, set_id.
+
+Decides: what may be sent when, what is waited for, and who answers a join or a leave.
+May not know: how the kernel is told.
+
+A join or leave is answered exactly once: an answer that nobody waits for is remembered by the
+kernel and answers the next wait (Linux 6.1 fs/dlm/lockspace.c, dlm_event_store()).
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+from dlm.control.checks import check_lockspace, check_lockspace_id
+from dlm.control.common import (
+    absent,
+    check_controller,
+    dialect,
+    find,
+    find_with_state,
+    in_the_way,
+    say_in_the_way,
+)
+from dlm.control.plan import (
+    Begun,
+    Note,
+    Plan,
+    Result,
+    Waiting,
+    WaitUntil,
+    locked,
+    misc_devices,
+    refuse,
+)
+from dlm.control.seen import Phase, Seen
+from dlm.control.state import LockspaceState, forget, recall, remember
+from dlm.errors import RefusedError
+
+TERMINATED = errno.ECANCELED
+"""The errno that a create ends with when its join is terminated.
+
+Not EINTR: programs (Python's write among them) begin an interrupted call again, and would create
+the lockspace once more.
+"""
+
+
+# ---- create -------------------------------------------------------------------------------------
+
+
+def create(
+    name: str, *, wait: bool = False, exclusive: bool = False, force: bool = False
+) -> Plan[int | None]:
+    """Create a lockspace on this node; returns once it is there, and still joins.
+
+    The rest of the join goes on without the caller, until ``start`` has answered it and the first
+    recovery has ended; ``wait`` waits for that. A lockspace that runs is only used once more, or
+    refused with EEXIST when ``exclusive``. Returns the device's minor when the join is over.
+    """
+    check_lockspace(name)
+    yield from check_controller(force)
+    if not (yield from dialect.has_module()):
+        raise (yield from absent(name))
+    # Newer kernels use the local node without asking whether there is one (6.12: an oops).
+    if (yield from dialect.nodes()).local is None:
+        raise refuse(errno.ENOTCONN, "no node was set as this one")
+    before = yield from dialect.look(name)
+    other = yield from in_the_way(name)
+    if other is not None:
+        yield Note(f"create {name} waits for {say_in_the_way(other)}")
+    begun = yield from dialect.begin_create(name, exclusive=exclusive)
+    yield WaitUntil(lambda: _created(name, before, begun), f"/sys/kernel/dlm/{name} is there")
+    if not (wait or begun.done()):
+        return None
+    minor: int | None = yield Result(begun, f"the join of {name} to end")
+    if before is not None and before.phase is Phase.RUNNING:
+        yield Note(f"lockspace {name} was there: it has one more user now")
+    return minor
+
+
+def _created(name: str, before: Seen | None, begun: Begun) -> Plan[bool | Waiting]:
+    if begun.done():
+        return True
+    there = yield from dialect.is_complete(name)
+    if there is not None and (before is None or there.inode != before.inode):
+        return True
+    other = (yield from in_the_way(name)) or before
+    if other is not None and other.phase in {Phase.JOINING, Phase.LEAVING}:
+        return Waiting(say_in_the_way(other))
+    return Waiting(f"/sys/kernel/dlm/{name} to appear")
+
+
+# ---- release ------------------------------------------------------------------------------------
+
+
+def release(name: str, *, answer: bool = True, force: bool = False) -> Plan[None]:
+    """Remove a lockspace from this node, with all its locks; returns once it has gone.
+
+    The leave is answered here, unless ``answer`` is false: then the plan returns as soon as the
+    leave waits for ``terminate``. A lockspace with more users only loses one.
+    """
+    check_lockspace(name)
+    yield from check_controller(force)
+    seen, _ = yield from find_with_state(name)
+    if seen.minor is None:
+        leaving = seen.phase is Phase.LEAVING
+        number, text = (errno.EALREADY, "leaves") if leaving else (errno.EBUSY, "joins")
+        raise refuse(number, f"lockspace {name} still {text}")
+    other = yield from in_the_way(name)
+    if other is not None:
+        yield Note(f"release {name} waits for {say_in_the_way(other)}")
+    begun = yield from dialect.begin_remove(name, seen.minor)
+    leaves = yield WaitUntil(lambda: _leaves(seen, begun), f"{name} leaves", dry=True)
+    if leaves and answer:
+        yield from locked(lambda: _answer(seen, leave=True, value=0))
+    if leaves and not answer and not begun.done():
+        return
+    yield Result(begun, f"every open file on dlm_{name} to be closed")
+    if (yield from _is_same(seen)):
+        yield Note(f"lockspace {name} has other users: it only has one less now")
+    else:
+        yield from forget(name)
+
+
+def _leaves(seen: Seen, begun: Begun) -> Plan[bool | Waiting]:
+    """Tell when the removal waits for its answer: its device has gone."""
+    if begun.done():
+        return False
+    if dialect.device_of(seen.name) not in (yield from misc_devices()):
+        return True
+    other = yield from in_the_way(seen.name)
+    if other is not None:
+        return Waiting(say_in_the_way(other))
+    return Waiting(f"the device dlm_{seen.name} to go")
+
+
+def _is_same(seen: Seen) -> Plan[bool]:
+    now = yield from dialect.look(seen.name)
+    return now is not None and now.inode == seen.inode
+
+
+# ---- answers ------------------------------------------------------------------------------------
+
+
+def terminate(name: str, *, force: bool = False) -> Plan[None]:
+    """End the wait of a join, which then fails with ECANCELED, or let a leave go on.
+
+    Refused when nothing waits, and with EALREADY when the wait was answered; ``force`` answers all
+    the same.
+    """
+    check_lockspace(name)
+    yield from check_controller(force)
+    yield from locked(lambda: _terminate(name, force))
+
+
+def _terminate(name: str, force: bool) -> Plan[None]:
+    seen, state = yield from find_with_state(name)
+    if seen.phase not in {Phase.JOINING, Phase.LEAVING}:
+        raise refuse(errno.EINVAL, f"lockspace {name} is {seen.phase.value}: nothing waits there")
+    leave = seen.phase is Phase.LEAVING
+    if not force and (state.leave_answered if leave else state.join_answered):
+        what = "leave" if leave else "join"
+        raise refuse(errno.EALREADY, f"the {what} of {name} was answered already")
+    yield from _answer(seen, leave=leave, value=0 if leave else -TERMINATED, again=force)
+
+
+def _answer(seen: Seen, *, leave: bool, value: int, again: bool = False) -> Plan[None]:
+    """Write event_done once: it is remembered first, so that a crash can only answer too little."""
+    state = yield from recall(seen)
+    if not again and (state.leave_answered if leave else state.join_answered):
+        return
+    yield from remember(seen, answered(state, leave=leave))
+    try:
+        yield from dialect.write_answer(seen.name, value)
+    except RefusedError as error:
+        yield from remember(seen, state)
+        if not (leave and error.errno in {errno.ENOENT, errno.ENODEV}):
+            raise  # a lockspace that has gone needed no answer
+
+
+def answered(state: LockspaceState, *, leave: bool) -> LockspaceState:
+    """Return the state once the join, or the leave, was answered."""
+    return replace(state, leave_answered=True) if leave else replace(state, join_answered=True)
+
+
+# ---- set_id -------------------------------------------------------------------------------------
+
+
+def set_id(name: str, number: int, *, force: bool = False) -> Plan[None]:
+    """Give a lockspace its global id, between create and the first start.
+
+    The nodes know a lockspace by this number: refused with EEXIST when another lockspace of this
+    node has it, and with EBUSY while the lockspace is not stopped and the number would change.
+    """
+    check_lockspace(name)
+    check_lockspace_id(number)
+    yield from check_controller(force)
+    seen = yield from find(name)
+    if not force:
+        yield from _check_id(seen, number)
+    yield from dialect.write_id(name, number)
+
+
+def _check_id(seen: Seen, number: int) -> Plan[None]:
+    if seen.status and (yield from dialect.read_id(seen.name)) != number:
+        raise refuse(errno.EBUSY, f"lockspace {seen.name} is {seen.phase.value}: stop it first")
+    for other in (yield from dialect.lockspaces()):
+        if other != seen.name and (yield from dialect.read_id(other)) == number:
+            raise refuse(errno.EEXIST, f"lockspace {other} has the id {number}")

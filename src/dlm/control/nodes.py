@@ -1,0 +1,100 @@
+"""The verbs on nodes: set_local, set_node.
+
+Decides: when a node is set, extended, replaced or left as it is; when that is refused.
+May not know: where the kernel keeps nodes.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from dlm.control.checks import check_addresses, check_nodeid, check_weight
+from dlm.control.common import check_controller, dialect
+from dlm.control.plan import Ask, Note, Plan, locked, refuse
+from dlm.control.seen import Comm, Nodes, Phase
+from dlm.control.state import update_node
+
+
+def set_local(
+    nodeid: int, addresses: str | Sequence[str], weight: int | None = None, *, force: bool = False
+) -> Plan[None]:
+    """Say which node this is, and add addresses to it; what is so already is not written."""
+    nodeid, wanted = check_nodeid(nodeid), check_addresses(addresses)
+    if weight is not None:
+        check_weight(weight)
+    yield from check_controller(force)
+    yield from _warn_of_strangers(wanted)
+    yield from locked(lambda: _set_local(nodeid, wanted, weight))
+
+
+def _set_local(nodeid: int, wanted: tuple[str, ...], weight: int | None) -> Plan[None]:
+    nodes = yield from dialect.nodes()
+    comm, local = nodes.comms.get(nodeid), nodes.local
+    if local is not None and local is not comm:
+        raise refuse(errno.EEXIST, f"this node is node {local.nodeid} already")
+    if comm is None:
+        yield from dialect.make_comm(nodes, nodeid, wanted, local=True)
+    else:
+        missing = tuple(address for address in wanted if address not in comm.addresses)
+        yield from dialect.add_addresses(comm.path, missing)
+        if not comm.local:
+            yield from dialect.make_local(comm.path)
+    yield from update_node(nodeid, weight=weight, fresh=comm is None)
+
+
+def _warn_of_strangers(wanted: tuple[str, ...]) -> Plan[None]:
+    ours = yield Ask("local_addresses")
+    plain = check_addresses(tuple(ours)) if ours else ()
+    for address in wanted:
+        if address not in plain:
+            yield Note(f"no interface of this node has the address {address}")
+
+
+def set_node(
+    nodeid: int, addresses: str | Sequence[str], weight: int | None = None, *, force: bool = False
+) -> Plan[None]:
+    """Say where a node is; other addresses than it has replace them all.
+
+    Refused with EBUSY while the node is a member of a lockspace that is not stopped, and for this
+    node itself while there is any lockspace.
+    """
+    nodeid, wanted = check_nodeid(nodeid), check_addresses(addresses)
+    if weight is not None:
+        check_weight(weight)
+    yield from check_controller(force)
+    yield from locked(lambda: _set_node(nodeid, wanted, weight))
+
+
+def _set_node(nodeid: int, wanted: tuple[str, ...], weight: int | None) -> Plan[None]:
+    nodes = yield from dialect.nodes()
+    comm = nodes.comms.get(nodeid)
+    if comm is None:
+        yield from dialect.make_comm(nodes, nodeid, wanted, local=False)
+    elif not set(wanted) <= set(comm.addresses):
+        yield from _check_unused(nodes, comm)
+        yield from dialect.remove_comm(comm)
+        yield from dialect.make_comm(nodes, nodeid, wanted, local=comm.local)
+    yield from update_node(nodeid, weight=weight, fresh=comm is None)
+
+
+def _check_unused(nodes: Nodes, comm: Comm) -> Plan[None]:
+    if comm.local:
+        names = yield from dialect.lockspaces()
+        if names:
+            text = f"node {comm.nodeid} is this node, and lockspace {names[0]} uses its address"
+            raise refuse(errno.EBUSY, text)
+    user = yield from lockspace_running_with(nodes, comm.nodeid)
+    if user is not None:
+        raise refuse(errno.EBUSY, f"node {comm.nodeid} is a member of lockspace {user}, which runs")
+
+
+def lockspace_running_with(nodes: Nodes, nodeid: int, but: str = "") -> Plan[str | None]:
+    """Return a lockspace other than ``but`` that has the node as a member and is not stopped."""
+    for name in (yield from dialect.lockspaces()):
+        seen = None if name == but else (yield from dialect.look(name))
+        if seen is None or seen.phase is Phase.STOPPED:
+            continue
+        if nodeid in ((yield from dialect.members(nodes, name)) or {}):
+            return name
+    return None

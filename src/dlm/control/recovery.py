@@ -1,0 +1,301 @@
+"""The verbs on recovery: stop, start, get_done, wait_done, finish; and waiting until it runs.
+
+Decides: when a start may be made, which members and nodes it makes anew, what counts as done.
+May not know: where members are kept, what a control word looks like.
+
+The kernel says "success" to a start that it ignores (design fact 5), so everything is checked
+before; afterwards only what is seen is reported.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from dlm.control.checks import check_event, check_lockspace, check_members
+from dlm.control.common import absent, check_controller, dialect, find, find_with_state
+from dlm.control.life import answered
+from dlm.control.nodes import lockspace_running_with
+from dlm.control.plan import Note, Plan, Result, Waiting, WaitUntil, locked, refuse
+from dlm.control.seen import Comm, Member, Nodes, Phase, Seen
+from dlm.control.state import (
+    LockspaceState,
+    NodeState,
+    contradictions,
+    recall,
+    recall_nodes,
+    remember,
+    update,
+    update_node,
+)
+from dlm.errors import RefusedError
+
+# ---- stop ---------------------------------------------------------------------------------------
+
+
+def stop(name: str, *, force: bool = False) -> Plan[None]:
+    """Suspend locking on this node; returns when no lock operation is left inside the kernel."""
+    check_lockspace(name)
+    yield from check_controller(force)
+    seen = yield from locked(lambda: _note_done(name))
+    begun = yield from dialect.begin_stop(name)
+    yield Result(begun, f"the lock operations in {name} to come to an end")
+    yield from locked(lambda: update(seen, lambda state: replace(state, stopped=True)))
+
+
+def _note_done(name: str) -> Plan[Seen]:
+    """Remember the last start as done if it is: the stop clears the status that says so."""
+    seen, state = yield from find_with_state(name)
+    done = state.done_now(seen)
+    if done != state.done:
+        yield from remember(seen, replace(state, done=done))
+    return seen
+
+
+# ---- start --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What a start found before its first write."""
+
+    seen: Seen
+    state: LockspaceState
+    nodes: Nodes
+    known: dict[int, NodeState]
+    configured: dict[int, Member] | None
+
+    @property
+    def first(self) -> bool:
+        """Say whether this is the first start in the life of the lockspace."""
+        return self.seen.phase is Phase.JOINING and not self.state.last_start
+
+
+def start(
+    name: str,
+    event_nr: int,
+    members: Sequence[int],
+    *,
+    rejoined: Iterable[int] = (),
+    force: bool = False,
+) -> Plan[None]:
+    """Let a lockspace recover with these members, and answer its join if that still waits.
+
+    ``event_nr`` must be above the last start's. ``rejoined`` names members of the last start that
+    left and came back since; members that were not in the last start are known to have.
+    """
+    check_lockspace(name)
+    check_event(event_nr)
+    rejoined = tuple(rejoined)
+    wanted = check_members(members, rejoined)
+    yield from check_controller(force)
+    yield from locked(lambda: _start(name, event_nr, wanted, rejoined))
+
+
+def _start(
+    name: str, event_nr: int, wanted: tuple[int, ...], rejoined: tuple[int, ...]
+) -> Plan[None]:
+    seen, state = yield from find_with_state(name)
+    _check_startable(seen, state, event_nr)
+    nodes = yield from dialect.nodes()
+    known = yield from recall_nodes()
+    configured = yield from dialect.members(nodes, name)
+    found = _Start(seen, state, nodes, known, configured)
+    _check_nodes(found, wanted)
+    kept = {nodeid for nodeid in wanted if _is_kept(found, nodeid, rejoined)}
+    returned = []
+    for nodeid in wanted:
+        if nodeid not in kept and (yield from _has_returned(found, nodeid, rejoined)):
+            returned.append(nodes.comms[nodeid])  # noqa: PERF401 - a generator cannot yield there
+    yield from _warn_of_same_id(name)
+    yield from _write_members(found, wanted, kept, returned)
+    yield from _begin(found, event_nr, wanted)
+
+
+def _check_startable(seen: Seen, state: LockspaceState, event_nr: int) -> None:
+    name = seen.name
+    if seen.phase is Phase.LEAVING:
+        raise refuse(errno.EINVAL, f"lockspace {name} leaves")
+    if seen.done:
+        raise refuse(errno.EINVAL, f"lockspace {name} runs: stop it first")
+    if seen.status or not state.stopped:
+        text = f"the recovery of {name} for start {state.last_start} is not over: stop it first"
+        raise refuse(errno.EINVAL, text)
+    if event_nr <= state.last_start:
+        text = f"event {event_nr} is not above the last start {state.last_start}"
+        raise refuse(errno.EINVAL, text)
+
+
+def _check_nodes(found: _Start, wanted: tuple[int, ...]) -> None:
+    local = found.nodes.local
+    if local is None:
+        raise refuse(errno.ENOTCONN, "no node was set as this one")
+    if local.nodeid not in wanted:
+        raise refuse(errno.EINVAL, f"this node ({local.nodeid}) is not among the members")
+    for nodeid in wanted:
+        comm = found.nodes.comms.get(nodeid)
+        if comm is None or not comm.addresses:
+            raise refuse(errno.ENOENT, f"node {nodeid} was not set: nobody knows its address")
+
+
+def _is_kept(found: _Start, nodeid: int, rejoined: tuple[int, ...]) -> bool:
+    """Say whether a member is still the one it was: its place under nodes/ stays as it is."""
+    if found.first or nodeid in rejoined or nodeid not in (found.configured or {}):
+        return False
+    if not found.state.last_start:  # somebody else started it: nothing is known against it
+        return True
+    return dict(found.state.members).get(nodeid) == found.nodes.comms[nodeid].inode
+
+
+def _has_returned(found: _Start, nodeid: int, rejoined: tuple[int, ...]) -> Plan[bool]:
+    """Say whether a node's comm must be made again, because it left and came back.
+
+    With the comm of before, the connection's sequence numbers never match again and messages to
+    and from the node are dropped (Linux 6.1 fs/dlm/lock.c, dlm_receive_buffer(), midcomms.c). A
+    comm that was made again since needs nothing; a node that takes part in another lockspace that
+    runs is alive on the comm that it has.
+    """
+    comm = found.nodes.comms[nodeid]
+    if comm.local:
+        return False
+    then = dict(found.state.members).get(nodeid)
+    if then is not None:
+        used = then == comm.inode  # in the last start, and named as rejoined or made again since
+    else:
+        known = found.known.get(nodeid, NodeState()).comm
+        strange = not found.first and not found.state.last_start
+        used = strange or nodeid in rejoined or known == comm.inode
+    if not used:
+        return False
+    user = yield from lockspace_running_with(found.nodes, nodeid, found.seen.name)
+    if user is not None and nodeid in rejoined:
+        text = f"node {nodeid} is a member of lockspace {user}, which runs: stop that first"
+        raise refuse(errno.EBUSY, text)
+    return user is None
+
+
+def _warn_of_same_id(name: str) -> Plan[None]:
+    number = yield from dialect.read_id(name)
+    for other in (yield from dialect.lockspaces()):
+        if other != name and (yield from dialect.read_id(other)) == number:
+            yield Note(f"lockspaces {name} and {other} have the same id {number}: use set_id")
+
+
+def _write_members(
+    found: _Start, wanted: tuple[int, ...], kept: set[int], returned: list[Comm]
+) -> Plan[None]:
+    """Make the members in configfs those of the start: those that left go first."""
+    configured = found.configured or {}
+    name = found.seen.name
+    if found.configured is None:
+        yield from dialect.make_space(found.nodes, name)
+    for nodeid, member in configured.items():
+        if nodeid not in kept:
+            yield from dialect.remove_member(member)
+    for comm in returned:
+        yield from dialect.remove_comm(comm)
+        yield from dialect.make_comm(found.nodes, comm.nodeid, comm.addresses, local=False)
+    for nodeid in wanted:
+        weight = found.known.get(nodeid, NodeState()).weight
+        if nodeid not in kept:
+            yield from dialect.make_member(found.nodes, name, nodeid, weight)
+        elif configured[nodeid].weight != weight:
+            yield from dialect.write_weight(configured[nodeid], weight)
+
+
+def _begin(found: _Start, event_nr: int, wanted: tuple[int, ...]) -> Plan[None]:
+    """Write control, then the answer to a join that waits; what is remembered comes before."""
+    seen, state = found.seen, found.state
+    comms = []
+    for nodeid in wanted:
+        path = found.nodes.comms[nodeid].path
+        inode = yield from dialect.comm_inode(path)
+        comms.append((nodeid, inode))
+        yield from update_node(nodeid, comm=inode)
+    begun = replace(state, last_start=event_nr, stopped=False, members=tuple(comms))
+    answer = seen.phase is Phase.JOINING and not state.join_answered
+    yield from remember(seen, begun)
+    try:
+        yield from dialect.write_start(seen.name)
+    except RefusedError:
+        yield from remember(seen, state)
+        raise
+    if answer:
+        yield from remember(seen, answered(begun, leave=False))
+        try:
+            yield from dialect.write_answer(seen.name, 0)
+        except RefusedError:
+            yield from remember(seen, begun)
+            raise
+
+
+# ---- done, finish -------------------------------------------------------------------------------
+
+
+def get_done(name: str) -> Plan[int]:
+    """Return the number of the last start seen done, 0 if none; reads only."""
+    check_lockspace(name)
+    seen = yield from dialect.glance(name)
+    if seen is None:
+        raise (yield from absent(name))
+    state = yield from recall(seen)
+    if seen.done and (state.stopped or not state.last_start):
+        for text in contradictions(state, seen):
+            yield Note(text)
+    return state.done_now(seen)
+
+
+def wait_done(name: str, event_nr: int) -> Plan[int]:
+    """Wait until start ``event_nr``, or a later one, is done; return the number seen."""
+    check_lockspace(name)
+    check_event(event_nr)
+
+    def check() -> Plan[int | Waiting]:
+        done = yield from get_done(name)
+        return done if done >= event_nr else (yield from _say_recovery(name, event_nr))
+
+    done: int = yield WaitUntil(check, f"start {event_nr} of {name} is done", dry=event_nr)
+    return done
+
+
+def _say_recovery(name: str, event_nr: int) -> Plan[Waiting]:
+    seen = yield from find(name)
+    state = yield from recall(seen)
+    if state.last_start < event_nr:
+        return Waiting(f"start {event_nr} of {name}: the last one made here is {state.last_start}")
+    if state.stopped:
+        return Waiting(f"a start of {name}, which was stopped")
+    return Waiting(f"the recovery of {name} (recover_status {seen.status:x})")
+
+
+def finish(name: str, event_nr: int) -> Plan[None]:
+    """Check that ``event_nr`` is the last start and that it is done; the kernel needs no word."""
+    check_lockspace(name)
+    check_event(event_nr)
+    yield from locked(lambda: _finish(name, event_nr))
+
+
+def _finish(name: str, event_nr: int) -> Plan[None]:
+    seen, state = yield from find_with_state(name)
+    if event_nr != state.last_start:
+        text = f"event {event_nr} is not the last start {state.last_start}"
+        raise refuse(errno.EINVAL, text)
+    if state.done_now(seen) != event_nr:
+        raise refuse(errno.EAGAIN, f"start {event_nr} of {name} is not done yet")
+    if state.done != event_nr:
+        yield from remember(seen, replace(state, done=event_nr))
+
+
+def wait_running(name: str) -> Plan[Seen]:
+    """Wait until a lockspace runs on this node; ENOENT when there is none."""
+    check_lockspace(name)
+
+    def check() -> Plan[Seen | Waiting]:
+        seen = yield from find(name)
+        if seen.phase is Phase.RUNNING:
+            return seen
+        return Waiting(f"lockspace {name} to run: it is {seen.phase.value}")
+
+    seen: Seen = yield WaitUntil(check, f"lockspace {name} runs")
+    return seen

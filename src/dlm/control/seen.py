@@ -1,0 +1,84 @@
+"""What the kernel shows of a node and its lockspaces, in words that hold for every dialect.
+
+Decides: the names of a lockspace's states, and what each of them means.
+May not know: how a dialect finds them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from dlm.terms import RecoverStatus
+
+
+class Phase(Enum):
+    """Where a lockspace on this node stands."""
+
+    JOINING = "joining"
+    """Its create waits: for event_done, or for the end of the first recovery."""
+    RUNNING = "running"
+    """Recovery is done: locks are granted."""
+    STOPPED = "stopped"
+    """Locking is suspended and no recovery has gone a step."""
+    RECOVERING = "recovering"
+    """A recovery is under way."""
+    LEAVING = "leaving"
+    """Its removal waits: for event_done, or for the last file on it to be closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A lockspace as the kernel shows it at one moment.
+
+    ``inode`` is its sysfs directory's: another life of the same name has another one. ``minor`` is
+    its device's, None while it has none. ``status`` holds the bits of recover_status.
+    """
+
+    name: str
+    inode: int
+    minor: int | None
+    status: int
+    phase: Phase
+
+    @property
+    def done(self) -> bool:
+        """Say whether the recovery of the last start is done."""
+        return bool(self.status & RecoverStatus.DONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Comm:
+    """A node as it was set: where, its addresses, whether it is this node.
+
+    ``inode`` tells a comm that was made again from the one before.
+    """
+
+    nodeid: int
+    path: str
+    addresses: tuple[str, ...]
+    local: bool
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """All nodes that were set, by node id; ``root`` is where the dialect keeps them."""
+
+    root: str
+    there: bool
+    comms: dict[int, Comm]
+
+    @property
+    def local(self) -> Comm | None:
+        """Return this node, None when it was not set."""
+        return next((comm for comm in self.comms.values() if comm.local), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as it is configured for a lockspace; the next start reads it."""
+
+    nodeid: int
+    path: str
+    weight: int

@@ -1,0 +1,205 @@
+"""What the control module remembers between two calls, because the kernel does not show it.
+
+Decides: the little files of the state directory, what a life of a lockspace is, and which
+contradictions between what was remembered and what is shown are reported.
+May not know: any dialect's files.
+Mirrors: nothing; the kernels of 2005 kept the event numbers themselves (fs/dlm/member.c then).
+
+What is remembered is never believed against the kernel: it only adds what the kernel lacks. A
+lockspace's file counts for one life of it, told by boot id and inode of its sysfs directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from dlm.control.plan import Ask, Plan, ReadState, WriteState
+from dlm.control.seen import Phase, Seen
+
+NODES = "nodes"
+
+
+@dataclass(frozen=True, slots=True)
+class LockspaceState:
+    """What is remembered of one life of a lockspace.
+
+    ``last_start`` is 0 before the first start; ``done`` the last start seen done; ``stopped`` says
+    that the last control word was a stop. ``members`` are the last start's node ids, each with the
+    inode of the comm that it had then. ``join_answered`` and ``leave_answered``: event_done was
+    written for that wait.
+    """
+
+    last_start: int = 0
+    done: int = 0
+    stopped: bool = True
+    members: tuple[tuple[int, int], ...] = ()
+    join_answered: bool = False
+    leave_answered: bool = False
+
+    def done_now(self, seen: Seen) -> int:
+        """Return the number of the last start that is known to be done, 0 if none."""
+        return self.last_start if seen.done and not self.stopped else self.done
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What is remembered of a node: its weight, and the comm it last took part with (0: none)."""
+
+    weight: int = 1
+    comm: int = 0
+
+
+def boot_id() -> Plan[str]:
+    """Return the text that tells this boot from the one before."""
+    text: str = yield Ask("boot_id")
+    return text
+
+
+# ---- one lockspace ------------------------------------------------------------------------------
+
+
+def _file_of(name: str) -> str:
+    return f"lockspace-{name}"
+
+
+def recall(seen: Seen) -> Plan[LockspaceState]:
+    """Return what is remembered of this life of a lockspace; empty when nothing is."""
+    content: bytes | None = yield ReadState(_file_of(seen.name))
+    if content is None:
+        return LockspaceState()
+    lines = _parse(content)
+    life = yield from _life(seen)
+    if lines.get("life") != life:
+        return LockspaceState()
+    try:
+        return LockspaceState(
+            last_start=int(lines["start"]),
+            done=int(lines["done"]),
+            stopped=lines["stopped"] == "yes",
+            members=_parse_members(lines["members"]),
+            join_answered="join" in lines["answered"].split(),
+            leave_answered="leave" in lines["answered"].split(),
+        )
+    except (KeyError, ValueError):
+        return LockspaceState()
+
+
+def remember(seen: Seen, state: LockspaceState) -> Plan[None]:
+    """Keep what is to be remembered of this life of a lockspace."""
+    life = yield from _life(seen)
+    answered = ("join",) * state.join_answered + ("leave",) * state.leave_answered
+    lines = (
+        ("life", life),
+        ("start", str(state.last_start)),
+        ("done", str(state.done)),
+        ("stopped", "yes" if state.stopped else "no"),
+        ("members", " ".join(f"{nodeid}:{comm}" for nodeid, comm in state.members)),
+        ("answered", " ".join(answered)),
+    )
+    yield WriteState(_file_of(seen.name), _format(lines))
+
+
+def forget(name: str) -> Plan[None]:
+    """Drop what is remembered of a lockspace that has gone."""
+    yield WriteState(_file_of(name), None)
+
+
+def update(seen: Seen, change: Callable[[LockspaceState], LockspaceState]) -> Plan[None]:
+    """Change what is remembered; to be run under the lock."""
+    state = yield from recall(seen)
+    changed = change(state)
+    if changed != state:
+        yield from remember(seen, changed)
+
+
+def _life(seen: Seen) -> Plan[str]:
+    boot = yield from boot_id()
+    return f"{boot} {seen.inode}"
+
+
+# ---- the nodes ----------------------------------------------------------------------------------
+
+
+def recall_nodes() -> Plan[dict[int, NodeState]]:
+    """Return what is remembered of the nodes, by node id."""
+    content: bytes | None = yield ReadState(NODES)
+    if content is None:
+        return {}
+    lines = _parse(content)
+    boot = yield from boot_id()
+    if lines.pop("boot", "") != boot:
+        return {}
+    try:
+        return {int(nodeid): NodeState(*map(int, text.split())) for nodeid, text in lines.items()}
+    except (TypeError, ValueError):
+        return {}
+
+
+def remember_nodes(nodes: dict[int, NodeState]) -> Plan[None]:
+    """Keep what is to be remembered of the nodes."""
+    boot = yield from boot_id()
+    lines = [("boot", boot)]
+    lines += [(str(nodeid), f"{node.weight} {node.comm}") for nodeid, node in sorted(nodes.items())]
+    yield WriteState(NODES, _format(lines))
+
+
+def update_node(
+    nodeid: int, *, weight: int | None = None, comm: int | None = None, fresh: bool = False
+) -> Plan[None]:
+    """Change what is remembered of one node; ``fresh``: forget what was; under the lock."""
+    nodes = yield from recall_nodes()
+    node = NodeState() if fresh else nodes.get(nodeid, NodeState())
+    if weight is not None:
+        node = replace(node, weight=weight)
+    if comm is not None:
+        node = replace(node, comm=comm)
+    if nodes.get(nodeid, NodeState()) != node:
+        yield from remember_nodes({**nodes, nodeid: node})
+
+
+# ---- texts --------------------------------------------------------------------------------------
+
+
+def _format(lines: Iterable[tuple[str, str]]) -> bytes:
+    return "".join(f"{key} {value}\n" for key, value in lines).encode()
+
+
+def _parse(content: bytes) -> dict[str, str]:
+    lines = content.decode("utf-8", "replace").splitlines()
+    return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+
+
+def _parse_members(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = (each.split(":") for each in text.split())
+    return tuple((int(nodeid), int(comm)) for nodeid, comm in pairs)
+
+
+# ---- contradictions -----------------------------------------------------------------------------
+
+
+def contradictions(
+    state: LockspaceState, seen: Seen, members: Iterable[int] | None = None
+) -> list[str]:
+    """Say where what was remembered and what the kernel shows cannot both be.
+
+    ``members`` are the node ids configured for the lockspace, None when they were not read.
+    """
+    name, found = seen.name, []
+    if not state.last_start and seen.status:
+        found.append(f"{name} was started by somebody else: the number of that start is not known")
+    elif state.stopped and seen.status:
+        found.append(f"{name} was stopped here, and somebody else has started it since")
+    elif seen.phase in {Phase.RUNNING, Phase.STOPPED} and not state.join_answered:
+        found.append(f"the join of {name} was answered by somebody else")
+    if seen.phase is Phase.RUNNING and state.leave_answered:
+        found.append(f"the leave of {name} was answered, and yet it runs")
+    if members is not None and state.last_start and not state.stopped:
+        now, then = sorted(members), [nodeid for nodeid, _ in state.members]
+        if now != then:
+            found.append(f"{name} has members {_list(now)} in configfs, started with {_list(then)}")
+    return found
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ",".join(map(str, numbers)) or "none"
