@@ -167,9 +167,10 @@ def parse_queues(text: bytes | str) -> list[ResourceQueues]:
     """Read ``<ls>``: every resource with its queues, in the file's order."""
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     heads = list(_RESOURCE.finditer(data))
-    ends = [head.start() for head in heads[1:]] + [len(data)]
-    return [
-        _parse_resource(head, data[head.end() : end]) for head, end in zip(heads, ends, strict=True)
+    ends = [*(head.start() for head in heads[1:]), len(data)]
+    return [  # not strict: without a resource there is one end too many
+        _parse_resource(head, data[head.end() : end])
+        for head, end in zip(heads, ends, strict=False)
     ]
 
 
