@@ -135,15 +135,26 @@ class KernelProfile:
     """The misc minor of dlm_plock on an otherwise quiet machine."""
     minors_step: int
     """Direction in which dynamic misc minors are handed out (-1 up to 6.1, +1 later)."""
+    reserved_flag: bool
+    """Flag 0x10 of a create is the kernel's own and refused (6.11)."""
+    debug_comms: str
+    """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
+    "member" (6.1), with the first "address" (6.6)."""
 
 
 KERNELS: dict[str, KernelProfile] = {
     profile.name: profile
     for profile in (
-        KernelProfile("5.10", True, True, False, False, 3, False, True, False, 59, -1),
-        KernelProfile("6.1", True, True, False, False, 3, False, False, False, 122, -1),
-        KernelProfile("6.12", False, False, False, False, 3, False, False, True, 262, 1),
-        KernelProfile("7.2", False, False, True, True, 8, True, False, True, 262, 1),
+        KernelProfile("5.10", True, True, False, False, 3, False, True, False, 59, -1, False, ""),
+        KernelProfile(
+            "6.1", True, True, False, False, 3, False, False, False, 122, -1, False, "member"
+        ),
+        KernelProfile(
+            "6.12", False, False, False, False, 3, False, False, True, 262, 1, True, "address"
+        ),
+        KernelProfile(
+            "7.2", False, False, True, True, 8, True, False, True, 262, 1, True, "address"
+        ),
     )
 }
 """The profiles that the emulator can take, by name."""

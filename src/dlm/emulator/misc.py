@@ -1,0 +1,458 @@
+"""The misc devices: dlm-control, dlm-monitor, dlm_plock, and one per lockspace.
+
+Decides: what open, write, read, poll, ioctl and close of each answer, which request becomes which
+input of ``dlm.core``.
+May not know: byte offsets and the checks of a request's envelope (dlm.abi.device), any rule of
+locking.
+Mirrors: fs/dlm/user.c and plock.c (Linux 6.1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from dlm.abi.device import (
+    RESULT_SIZE,
+    VERSION_SIZE,
+    Command,
+    Layout,
+    LockRequest,
+    LockResult,
+    LockspaceRequest,
+    PurgeRequest,
+    decode_request,
+    encode_result,
+    encode_version,
+)
+from dlm.core.events import (
+    Adopt,
+    CallId,
+    Convert,
+    Deadlock,
+    Purge,
+    Request,
+    TakeResult,
+    Unlock,
+    UserArgs,
+)
+from dlm.emulator.pending import Body, Pending, Signal
+from dlm.emulator.space import Question
+from dlm.ports import DeviceCall, DeviceClose, DeviceRead, DeviceWrite, OpenFlags, PollEvents
+from dlm.terms import VALUE_BLOCK_SIZE, LockFlag
+
+if TYPE_CHECKING:
+    from dlm.emulator.module import Module
+    from dlm.emulator.process import Process
+    from dlm.emulator.space import Space
+
+_CONVERT = int(LockFlag.CONVERT)
+_ORPHAN = int(LockFlag.ORPHAN)
+_NATIVE = RESULT_SIZE[Layout.NATIVE]
+_COMPAT32 = RESULT_SIZE[Layout.COMPAT32]
+
+ALWAYS_READY = int(PollEvents.IN | PollEvents.OUT | PollEvents.RDNORM)
+RESULT_READY = int(PollEvents.IN | PollEvents.RDNORM)
+
+
+def refuse(number: int, what: str) -> OSError:
+    """Return a refusal of a call on a device."""
+    return OSError(number, os.strerror(number), what)
+
+
+Answer = TypeVar("Answer")
+
+
+class MiscFile:
+    """An open file on a device, as far as all devices are alike (``dlm.ports.Device``).
+
+    A call that sleeps holds the file: it is released when the holder has closed it and no call is
+    inside any more.
+    """
+
+    def __init__(self, module: Module, process: Process, name: str, flags: OpenFlags) -> None:
+        self.name = name
+        self._module = module
+        self._boot = module.boot
+        self._process = process
+        self._writes = bool(flags & (OpenFlags.WRONLY | OpenFlags.RDWR))
+        self._reads = not flags & OpenFlags.WRONLY
+        self._nonblock = bool(flags & OpenFlags.NONBLOCK)
+        self._open = True
+        self._users = 1
+        self._signal: Signal | None = None
+        module.open_files += 1
+
+    # ---- the seam -------------------------------------------------------------------------------
+
+    def write(self, request: bytes) -> int:
+        """Write one request; the return value is data."""
+        answer = self._begin_write(request)
+        return answer if isinstance(answer, int) else int(answer.result())
+
+    def read(self, size: int) -> bytes:
+        """Read one result."""
+        answer = self._begin_read(size)
+        return answer if isinstance(answer, bytes) else bytes(answer.result())
+
+    def ioctl(self, request: int, argument: bytes) -> tuple[int, bytes]:
+        """There are none: ENOTTY."""
+        del request, argument
+        self._check(True)
+        raise refuse(errno.ENOTTY, self.name)
+
+    def poll(self, timeout: float | None) -> int:
+        """Return the event mask: without a poll method of its own a file is always ready."""
+        del timeout
+        self._check(True)
+        return ALWAYS_READY
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when a read has something to give."""
+        if self._signal is None:
+            self._signal = Signal(self._module.scheduler)
+            if self._ready():
+                self._signal.set()
+        return self._signal.fileno()
+
+    def submit(self, call: DeviceCall, *, detached: bool = False) -> Pending:
+        """Begin a call that can sleep."""
+        answer: object = None
+        text = f"{type(call).__name__} of {self.name}"
+        try:
+            match call:
+                case DeviceWrite(request):
+                    answer = self._begin_write(request)
+                case DeviceRead(size):
+                    answer = self._begin_read(size)
+                case DeviceClose():
+                    answer = self.begin_close()
+        except OSError as error:
+            pending = Pending(self._module.scheduler, text)
+            pending.finish(error=error)
+            return pending
+        if not isinstance(answer, Pending):
+            pending = Pending(self._module.scheduler, text)
+            pending.finish(answer)
+            return pending
+        if not detached:
+            self._process.pendings.append(answer)
+        return answer
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        pending = self.begin_close()
+        if pending is not None:
+            pending.result()
+
+    def begin_close(self) -> Pending | None:
+        """Close the file for its holder; None when nothing sleeps."""
+        if not self._open:
+            return None
+        self._open = False
+        self._process.files.pop(self, None)
+        if self._signal is not None:
+            self._signal.close()
+            self._signal = None
+        return self._drop() if self._boot.alive else None
+
+    # ---- what a device is -----------------------------------------------------------------------
+
+    def _write(self, request: bytes) -> int | Pending:
+        raise NotImplementedError
+
+    def _read(self, size: int) -> bytes | Pending:
+        raise NotImplementedError
+
+    def _ready(self) -> bool:
+        return True
+
+    def _release(self) -> Pending | None:
+        return None
+
+    # ---- private --------------------------------------------------------------------------------
+
+    def _check(self, allowed: bool) -> None:
+        if not self._boot.alive:
+            raise OSError(errno.EIO, "node crashed", self.name)
+        if not (allowed and self._open):
+            raise refuse(errno.EBADF, self.name)
+
+    def _begin_write(self, request: bytes) -> int | Pending:
+        self._check(self._writes)
+        return self._hold(self._write(request))
+
+    def _begin_read(self, size: int) -> bytes | Pending:
+        self._check(self._reads)
+        return self._hold(self._read(size))
+
+    def _hold(self, answer: Answer) -> Answer:
+        if isinstance(answer, Pending) and not answer.finished:
+            self._users += 1
+            answer.then = self._drop
+        return answer
+
+    def _drop(self) -> Pending | None:
+        self._users -= 1
+        if self._users:
+            return None
+        self._module.open_files -= 1
+        return self._release()
+
+
+# ---- dlm-control --------------------------------------------------------------------------------
+
+
+class ControlFile(MiscFile):
+    """An open file on dlm-control: creates and removes lockspaces."""
+
+    def _write(self, request: bytes) -> Pending:
+        decoded = decode_request(request, control=True)
+        body = decoded.body
+        assert isinstance(body, LockspaceRequest)
+        capable = self._process.capable
+        if decoded.command == Command.CREATE_LOCKSPACE:
+            call = self._module.create(body.name, body.flags, capable=capable)
+            text = f"create {body.name.decode('utf-8', 'surrogateescape')}"
+        else:
+            call = self._module.remove(body.minor, body.flags, capable=capable)
+            text = f"remove of minor {body.minor}"
+        return self._boot.begin(call, text)
+
+    def _read(self, size: int) -> bytes:
+        if size != VERSION_SIZE:
+            raise refuse(errno.EINVAL, self.name)
+        return encode_version()
+
+
+# ---- dlm-monitor --------------------------------------------------------------------------------
+
+
+class MonitorFile(MiscFile):
+    """An open file on dlm-monitor: while one is open, a daemon is there."""
+
+    def __init__(self, module: Module, process: Process, name: str, flags: OpenFlags) -> None:
+        super().__init__(module, process, name, flags)
+        module.open_monitor()
+
+    def _write(self, request: bytes) -> int:
+        del request
+        raise refuse(errno.EINVAL, self.name)
+
+    def _read(self, size: int) -> bytes:
+        del size
+        raise refuse(errno.EINVAL, self.name)
+
+    def _release(self) -> None:
+        self._module.close_monitor()
+
+
+# ---- dlm_plock ----------------------------------------------------------------------------------
+
+_PLOCK_SIZE = 64
+_PLOCK_VERSION = struct.Struct("=3I")
+
+
+class PlockFile(MiscFile):
+    """An open file on dlm_plock; no file system of the emulator ever asks for a POSIX lock."""
+
+    def poll(self, timeout: float | None) -> int:
+        """Wait for a request of a file system: none comes."""
+        self._check(True)
+        if timeout != 0:
+            scheduler = self._module.scheduler
+            deadline = None if timeout is None else scheduler.now + timeout
+            scheduler.run_until(lambda: False, deadline, waiting=f"poll of {self.name}")
+        return 0
+
+    def _write(self, request: bytes) -> int:
+        # Linux 6.1 fs/dlm/plock.c, dev_write(), check_version(): an answer that nobody waits for is
+        # taken and ignored.
+        if len(request) != _PLOCK_SIZE:
+            raise refuse(errno.EINVAL, self.name)
+        major, minor, patch = _PLOCK_VERSION.unpack_from(request)
+        if major != 1 or minor > 2:
+            self._boot.log(
+                "dlm: plock device version mismatch: "
+                f"kernel (1.2.0), user ({major}.{minor}.{patch})"
+            )
+            raise refuse(errno.EINVAL, self.name)
+        return len(request)
+
+    def _read(self, size: int) -> bytes:
+        # Quirk: it never blocks, O_NONBLOCK or not.
+        raise refuse(errno.EINVAL if size < _PLOCK_SIZE else errno.EAGAIN, self.name)
+
+    def _ready(self) -> bool:
+        return False
+
+
+# ---- dlm_<lockspace> ----------------------------------------------------------------------------
+
+
+class LockFile(MiscFile):
+    """An open file on a lockspace: owns locks and the queue of their results."""
+
+    def __init__(self, space: Space, process: Process, name: str, flags: OpenFlags) -> None:
+        super().__init__(space.module, process, name, flags)
+        self._space = space
+        self._layout = Layout.NATIVE
+        self._file = space.open_file(self._result_came)
+
+    def poll(self, timeout: float | None) -> int:
+        """Return IN and RDNORM when a result is there; let the world go on until one comes."""
+        self._check(True)
+        if timeout != 0 and not self._ready():
+            scheduler = self._module.scheduler
+            scheduler.run_until(
+                lambda: not self._boot.alive or self._ready(),
+                None if timeout is None else scheduler.now + timeout,
+                waiting=f"poll of {self.name}",
+            )
+            self._check(True)
+        return RESULT_READY if self._ready() else 0
+
+    def _write(self, request: bytes) -> int | Pending:
+        decoded = decode_request(request, control=False)
+        if decoded.compat:
+            # Quirk: from the first 32-bit request on, all results of the file are 32-bit ones.
+            self._layout = Layout.COMPAT32
+        call = self._boot.next_call()
+        question = _QUESTION[decoded.command](self, call, decoded.body)
+        reply = self._space.call(question)
+        if reply is None:
+            return self._space.expect(call, type(question).__name__.lower())
+        if reply.error:
+            raise refuse(reply.error, self.name)
+        return reply.value
+
+    def _read(self, size: int) -> bytes | Pending:
+        # Linux 6.1 fs/dlm/user.c, device_read()
+        if size == VERSION_SIZE:
+            return encode_version()
+        if size < _COMPAT32:
+            raise refuse(errno.EINVAL, self.name)
+        data = self._take(size)
+        if data is not None:
+            return data
+        if self._nonblock:
+            raise refuse(errno.EAGAIN, self.name)
+        return self._boot.begin(self._sleep(size), f"read of {self.name}", killable=True)
+
+    def _sleep(self, size: int) -> Body:
+        while True:
+            yield self._ready
+            data = self._take(size)
+            if data is not None:
+                return data
+
+    def _take(self, size: int) -> bytes | None:
+        if not self._ready():
+            return None
+        # Quirk: with 52 to 71 bytes of room 72 are written all the same.
+        whole = (_NATIVE if self._layout is Layout.NATIVE else _COMPAT32) + VALUE_BLOCK_SIZE
+        reply = self._space.call(TakeResult(self._boot.next_call(), self._file, size >= whole))
+        assert reply is not None
+        if self._signal is not None and not self._ready():
+            self._signal.clear()
+        result = reply.result
+        if result is None:
+            return None
+        args = result.args
+        blocking = result.bast_mode != 0
+        return encode_result(
+            LockResult(
+                args.bastaddr if blocking else args.castaddr,
+                args.bastparam if blocking else args.castparam,
+                args.lksb,
+                result.status,
+                result.lock_id,
+                result.flags,
+                result.bast_mode,
+                result.value,
+            ),
+            layout=self._layout,
+        )
+
+    def _ready(self) -> bool:
+        return self._space.core.has_result(self._file)
+
+    def _result_came(self) -> None:
+        if self._signal is not None:
+            self._signal.set()
+        self._boot.sleepers.wake()
+
+    def _release(self) -> Pending | None:
+        return self._space.close_file(self._file)
+
+    # ---- requests -------------------------------------------------------------------------------
+
+    def _lock(self, call: CallId, body: LockRequest) -> Question:
+        # Linux 6.1 fs/dlm/user.c, device_user_lock()
+        if not (body.castaddr and body.lksb):
+            raise refuse(errno.EINVAL, self.name)
+        pid = self._process.pid
+        args = _user_args(body)
+        if body.flags & _CONVERT:
+            return Convert(
+                call,
+                self._file,
+                pid,
+                body.lock_id,
+                body.mode,
+                body.flags,
+                args,
+                body.xid,
+                body.value,
+            )
+        kind = Adopt if body.flags & _ORPHAN else Request
+        return kind(
+            call, self._file, pid, body.name, body.mode, body.flags, args, body.xid, body.value
+        )
+
+    def _unlock(self, call: CallId, body: LockRequest) -> Question:
+        return Unlock(call, self._file, body.lock_id, body.flags, _user_args(body), body.value)
+
+    def _deadlock(self, call: CallId, body: LockRequest) -> Question:
+        return Deadlock(call, body.lock_id, body.flags)
+
+    def _purge(self, call: CallId, body: PurgeRequest) -> Question:
+        space = self._space
+        if body.nodeid not in {0, space.nodeid} and not self._module.endpoint.knows(body.nodeid):
+            # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_get_mhandle(): no such peer, no buffer.
+            raise refuse(errno.ENOBUFS, self.name)
+        return Purge(call, self._file, self._process.pid, body.nodeid, body.pid)
+
+
+def _user_args(body: LockRequest) -> UserArgs:
+    return UserArgs(body.castaddr, body.castparam, body.bastaddr, body.bastparam, body.lksb)
+
+
+_QUESTION: dict[int, Callable[..., Question]] = {
+    Command.LOCK: LockFile._lock,
+    Command.UNLOCK: LockFile._unlock,
+    Command.DEADLOCK: LockFile._deadlock,
+    Command.PURGE: LockFile._purge,
+}
+
+
+# ---- openers ------------------------------------------------------------------------------------
+
+Opener = Callable[["Process", str, OpenFlags], MiscFile]
+"""What open(2) of a device does."""
+
+
+def open_lockspace(space: Space, process: Process, name: str, flags: OpenFlags) -> MiscFile:
+    """Open the device of a lockspace."""
+    return LockFile(space, process, name, flags)
+
+
+DEVICES: dict[str, Callable[[Module, Process, str, OpenFlags], MiscFile]] = {
+    "dlm-control": ControlFile,
+    "dlm-monitor": MonitorFile,
+    "dlm_plock": PlockFile,
+}
+"""The devices that come with the module, in the order in which they get their minors."""

@@ -1,0 +1,289 @@
+"""The DLM module of one node, from load to unload: create, remove, and what all lockspaces share.
+
+Decides: the steps of create and remove with their errnos and waits, which of two lockspaces with
+one id gets a message, what a daemon that goes away brings about.
+May not know: any rule of locking or recovery, bytes of the device, paths.
+Mirrors: fs/dlm/lockspace.c and the device part of user.c (Linux 6.1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dlm.abi.texts import directory_name
+from dlm.core import not_ready
+from dlm.core.events import Deliver
+from dlm.emulator import debugfs, misc, sysfs
+from dlm.emulator.configfs import Configfs
+from dlm.emulator.network import Endpoint
+from dlm.emulator.pending import Body
+from dlm.emulator.scheduler import Scheduler
+from dlm.emulator.space import Packet, Space, is_sequenced
+from dlm.emulator.tree import Directory
+from dlm.terms import LOCKSPACE_NAME_MAX, KernelProfile, LockspaceFlag, NodeId, ReleaseFlag
+
+if TYPE_CHECKING:
+    from dlm.emulator.node import Boot
+
+_FS = 0x4
+_TIMEWARN = 0x2
+_SOFTIRQ = 0x10
+_NOT_KEPT = LockspaceFlag.NEWEXCL | _FS
+"""Flags of a create that are not kept with the lockspace (DLM_LSFL_*)."""
+
+
+def refuse(number: int, what: str = "") -> OSError:
+    """Return a refusal."""
+    return OSError(number, f"{what}: {os.strerror(number)}" if what else os.strerror(number))
+
+
+class Module:
+    """Everything that goes when the module is unloaded."""
+
+    def __init__(self, boot: Boot) -> None:
+        self.boot = boot
+        self.profile: KernelProfile = boot.profile
+        self.scheduler: Scheduler = boot.scheduler
+        self.endpoint = Endpoint(
+            boot.network,
+            boot.name,
+            boot.profile.max_addresses,
+            self._receive,
+            lambda text: boot.log(f"dlm: {text}"),
+            self._appeared,
+        )
+        self.spaces: list[Space] = []
+        """All lockspaces, newest first, as the kernel looks through them."""
+        self.monitors = 0
+        self.monitor_used = False
+        self.open_files: int = 0
+        """Open files on any of the module's devices: they hold it."""
+        self._mutex: deque[object] = deque()
+        self.configfs = Configfs(self.profile, self.endpoint, self._tune)
+        self.sysfs = Directory()
+        self.debugfs = debugfs.root(self)
+        for name, opener in misc.DEVICES.items():
+            boot.register_device(name, partial(opener, self))
+
+    def unload(self) -> None:
+        """Go, when nothing holds the module; EWOULDBLOCK."""
+        if self.spaces or self.open_files or self.configfs.root.entries:
+            raise refuse(errno.EWOULDBLOCK, "module dlm is in use")
+        for name in reversed(misc.DEVICES):
+            self.boot.unregister_device(name)
+
+    # ---- what all lockspaces share --------------------------------------------------------------
+
+    @property
+    def nodeid(self) -> int:
+        """This node's id, 0 when no comm is the local one."""
+        return self.configfs.local_nodeid
+
+    def number(self, attribute: str) -> int:
+        """Return a setting of the cluster that is a number."""
+        value = self.configfs.values[attribute]
+        assert isinstance(value, int)
+        return value
+
+    def daemon_available(self) -> bool:
+        """Say whether somebody is there to answer joins and leaves."""
+        # Linux 6.1 fs/dlm/user.c, dlm_user_daemon_available()
+        return self.nodeid != 0 and (not self.monitor_used or self.monitors > 0)
+
+    def open_monitor(self) -> None:
+        """dlm-monitor is opened once more."""
+        self.monitors += 1
+        self.monitor_used = True
+
+    def close_monitor(self) -> None:
+        """dlm-monitor is closed; the last close stops every lockspace that runs."""
+        # Linux 6.1 fs/dlm/lockspace.c, dlm_stop_lockspaces()
+        self.monitors -= 1
+        if self.monitors:
+            return
+        for space in tuple(self.spaces):
+            if not space.core.stopped:
+                space.log("no userland control daemon, stopping lockspace")
+                space.stop()
+        if self.spaces:
+            self.boot.log(f"dlm: dlm user daemon left {len(self.spaces)} lockspaces")
+
+    def find_minor(self, minor: int) -> Space | None:
+        """Return the lockspace whose device has, or had, this minor."""
+        return next((space for space in self.spaces if space.minor == minor), None)
+
+    # ---- create ---------------------------------------------------------------------------------
+
+    def create(self, name: bytes, flags: int, *, capable: bool) -> Body:
+        """CREATE_LOCKSPACE; returns the minor."""
+        # Linux 6.1 fs/dlm/user.c, device_create_lockspace()
+        if not capable:
+            raise refuse(errno.EPERM)
+        if self.profile.reserved_flag and flags & _SOFTIRQ:
+            raise refuse(errno.EINVAL)
+        space: Space = yield from self._locked(partial(self._create, name, flags))
+        if space.minor is None:
+            device = f"dlm_{space.name}"
+            space.minor = self.boot.register_device(device, partial(misc.open_lockspace, space))
+        return space.minor
+
+    def _create(self, name: bytes, flags: int) -> Body:
+        if not self.spaces:
+            self._start_comms()
+        try:
+            return (yield from self._find_or_make(name, flags))
+        except OSError:
+            if not self.spaces:
+                self.endpoint.stop()
+            raise
+
+    def _find_or_make(self, name: bytes, flags: int) -> Body:
+        # Linux 6.1 fs/dlm/lockspace.c, new_lockspace()
+        if not 0 < len(name) <= LOCKSPACE_NAME_MAX:
+            raise refuse(errno.EINVAL, "lockspace name")
+        if not self.daemon_available():
+            self.boot.log("dlm: dlm user daemon not available")
+            raise refuse(errno.EUNATCH)
+        text = name.decode("utf-8", "surrogateescape")
+        for space in self.spaces:
+            if space.name == text:
+                if flags & LockspaceFlag.NEWEXCL:
+                    raise refuse(errno.EEXIST)
+                space.use_count += 1
+                return space
+        if directory_name(text) in self.sysfs.entries:
+            raise refuse(errno.EEXIST)
+        return (yield from self._join(text, self._kept_flags(flags)))
+
+    def _join(self, name: str, exflags: int) -> Body:
+        space = Space(self, name, exflags)
+        self.spaces.insert(0, space)
+        self.sysfs.entries[directory_name(name)] = sysfs.lockspace(space)
+        self._uevent("add", space)
+        try:
+            result = yield from self._ask_daemon(space, "online", "joining")
+            if result < 0:
+                raise refuse(-result)
+            yield lambda: space.recovery_result is not None
+            if space.recovery_result:
+                error = refuse(space.recovery_result)
+                yield from self._ask_daemon(space, "offline", "leaving")
+                raise error
+        except OSError as error:
+            space.log(f"group join failed {-(error.errno or 0)} {space.event_result}")
+            self._forget(space)
+            raise
+        space.log("join complete")
+        return space
+
+    def _kept_flags(self, flags: int) -> int:
+        dropped = _NOT_KEPT
+        if self.profile.deprecated_timeouts:
+            dropped |= _TIMEWARN
+        return flags & ~dropped
+
+    # ---- remove ---------------------------------------------------------------------------------
+
+    def remove(self, minor: int, flags: int, *, capable: bool) -> Body:
+        """REMOVE_LOCKSPACE; returns 0."""
+        # Linux 6.1 fs/dlm/user.c, device_remove_lockspace()
+        if not capable:
+            raise refuse(errno.EPERM)
+        space = self.find_minor(minor)
+        if space is None:
+            raise refuse(errno.ENOENT)
+        force = bool(flags & ReleaseFlag.FORCEFREE)
+        return (yield from self._locked(partial(self._remove, space, force)))
+
+    def _remove(self, space: Space, force: bool) -> Body:
+        # Linux 6.1 fs/dlm/lockspace.c, release_lockspace(). Where another remove was faster, the
+        # kernel uses what has been freed; here it is the error of a lockspace that is not there.
+        if space.gone:
+            raise refuse(errno.EINVAL)
+        if space.use_count > 1:
+            space.use_count -= 1
+            return 0
+        if not force and space.core.busy():
+            raise refuse(errno.EBUSY)
+        space.use_count = 0
+        self.boot.unregister_device(f"dlm_{space.name}")
+        if self.daemon_available():
+            yield from self._ask_daemon(space, "offline", "leaving")
+        space.halt()
+        last = len(self.spaces) == 1
+        if last:
+            self.endpoint.stop()
+        yield lambda: not space.on_result  # every file on the lockspace is closed
+        self._forget(space)
+        if last:
+            self.endpoint.stop()
+        return 0
+
+    # ---- private --------------------------------------------------------------------------------
+
+    def _locked(self, body: Callable[[], Body]) -> Body:
+        # The one mutex over every create and remove; whoever waits for it has done nothing yet.
+        ticket = object()
+        self._mutex.append(ticket)
+        yield lambda: self._mutex[0] is ticket
+        try:
+            return (yield from body())
+        finally:
+            self._mutex.popleft()
+            self.boot.sleepers.wake()
+
+    def _ask_daemon(self, space: Space, action: str, doing: str) -> Body:
+        # Linux 6.1 fs/dlm/lockspace.c, do_uevent(): an answer given before the question counts.
+        self._uevent(action, space)
+        space.log(f"{doing} the lockspace group...")
+        yield lambda: space.event_done
+        space.event_done = False
+        space.log(f"group event done {space.event_result}")
+        return space.event_result
+
+    def _uevent(self, action: str, space: Space) -> None:
+        extra = [("LOCKSPACE", space.name)]
+        if action == "offline" and self.profile.release_recover:
+            extra.insert(0, ("RELEASE_RECOVER", "0"))
+        path = f"/kernel/dlm/{directory_name(space.name)}"
+        self.boot.uevents.emit(action, path, "dlm", extra)
+
+    def _forget(self, space: Space) -> None:
+        space.end()
+        self.spaces.remove(space)
+        del self.sysfs.entries[directory_name(space.name)]
+        self._uevent("remove", space)
+
+    def _start_comms(self) -> None:
+        local = self.configfs.local
+        if local is None or not local.addresses:
+            self.boot.log("dlm: no local IP address has been set")
+            raise refuse(errno.ENOTCONN)
+        self.endpoint.start(local.address_texts(), self.number("protocol"), self.number("tcp_port"))
+        name = "SCTP" if self.number("protocol") else "TCP"
+        self.boot.log(f"dlm: Using {name} for communications")
+
+    def _appeared(self, nodeid: int, addressed: bool) -> None:
+        if self.profile.debug_comms == ("address" if addressed else "member"):
+            debugfs.add_comm(self, nodeid)
+
+    def _tune(self) -> None:
+        for space in self.spaces:
+            space.tune()
+
+    def _receive(self, nodeid: int, payload: object) -> None:
+        assert isinstance(payload, Packet)
+        message = payload.message
+        for space in self.spaces:
+            if space.global_id == payload.lockspace_id:
+                space.step(Deliver(NodeId(nodeid), message))
+                return
+        answer = not_ready(message)
+        if answer is not None:
+            packet = Packet(payload.lockspace_id, answer)
+            self.endpoint.send(nodeid, packet, sequenced=is_sequenced(answer))

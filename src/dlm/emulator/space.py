@@ -1,0 +1,278 @@
+"""One lockspace on one node: what stands between ``dlm.core`` and the emulated world.
+
+Decides: where the outputs of a lockspace's machine go, what of a lockspace is not the lock
+manager's: its id, use count, minor, the answers that its create and remove wait for.
+May not know: any rule of locking or recovery; how create and remove go (module.py).
+Mirrors: struct dlm_ls, as fs/dlm/lockspace.c and user.c (Linux 6.1) use it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dlm.core.events import (
+    Adopt,
+    CallId,
+    CancelTimer,
+    CloseFile,
+    Convert,
+    Deadlock,
+    FileId,
+    Input,
+    Log,
+    OpenFile,
+    Purge,
+    RecoveryEnded,
+    Reply,
+    Request,
+    ResultQueued,
+    Send,
+    SetNoDirectory,
+    SetTimer,
+    Start,
+    Stop,
+    TakeResult,
+    Timer,
+    TimerFired,
+    Tune,
+    Unlock,
+)
+from dlm.core.lockspace import Lockspace
+from dlm.core.messages import Message, RecoveryMessage, RecoveryType
+from dlm.emulator.pending import Pending
+from dlm.emulator.scheduler import Event
+from dlm.terms import NodeId
+
+if TYPE_CHECKING:
+    from dlm.emulator.module import Module
+
+STATELESS = frozenset(
+    {
+        RecoveryType.STATUS,
+        RecoveryType.STATUS_REPLY,
+        RecoveryType.NAMES,
+        RecoveryType.NAMES_REPLY,
+    }
+)
+"""Recovery messages that travel outside the reliable layer's numbering (Linux 6.1 midcomms.c)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What travels: a message, and the global id that its lockspace had when it was sent."""
+
+    lockspace_id: int
+    message: Message
+
+
+Question = CloseFile | Request | Convert | Adopt | Unlock | Deadlock | Purge | TakeResult | Stop
+"""Inputs that are users' calls."""
+
+
+def is_sequenced(message: Message) -> bool:
+    """Say whether the reliable layer numbers a message."""
+    return not (isinstance(message, RecoveryMessage) and message.type in STATELESS)
+
+
+class Space:
+    """A lockspace of this node, from the beginning of its create to the end of its remove."""
+
+    def __init__(self, module: Module, name: str, exflags: int) -> None:
+        self.module = module
+        self.name = name
+        self.nodeid = module.nodeid
+        self.core = Lockspace(
+            name,
+            NodeId(self.nodeid),
+            module.profile,
+            exflags=exflags,
+            table_size=module.number("rsbtbl_size"),
+        )
+        self.global_id = 0
+        self.use_count = 1
+        self.minor: int | None = None
+        self.gone = False
+        self.event_done = False
+        self.event_result = 0
+        self.recovery_result: int | None = None
+        """How the last recovery that was not interrupted ended: 0 or an errno; None: none did."""
+        self.members: frozenset[int] = frozenset()
+        """The members of the last start."""
+        self.on_result: dict[FileId, Callable[[], None]] = {}
+        """What is told of new results, by open file."""
+        self._scheduler = module.scheduler
+        self._timers: dict[Timer, Event] = {}
+        self._progress = 0
+        self._asked: CallId | None = None
+        self._answer: Reply | None = None
+        self._deaf = False
+        self.tune()
+
+    # ---- calls ----------------------------------------------------------------------------------
+
+    def call(self, question: Question) -> Reply | None:
+        """Put a user's call; None when its answer comes later: then ``expect`` it."""
+        self._asked = question.call
+        self._answer = None
+        self.step(question)
+        self._asked = None
+        return self._answer
+
+    def expect(self, call: CallId, text: str) -> Pending:
+        """Return the call that ``call()`` did not answer at once."""
+        return self.module.boot.expect(call, f"{text} on {self.name}")
+
+    def step(self, question: Input) -> None:
+        """Let the lockspace's machine take one step, and carry out what it says."""
+        scheduler = self._scheduler
+        scheduler.record(self.module.boot.name, self.name, question)
+        core = self.core
+        outputs = core.step(question, self.module.boot.clock())
+        if core.progress != self._progress:
+            self._progress = core.progress
+            scheduler.progress += 1
+        for output in outputs:
+            if type(output) is Reply:
+                if output.call == self._asked:
+                    self._answer = output
+                else:
+                    self.module.boot.answer(output)
+            else:
+                _CARRY_OUT[type(output)](self, output)
+        if scheduler.after_step is not None:
+            scheduler.after_step()
+
+    # ---- files ----------------------------------------------------------------------------------
+
+    def open_file(self, on_result: Callable[[], None]) -> FileId:
+        """Add an open file; ``on_result`` is told of every new result."""
+        file = FileId(next(self.module.boot.numbers))
+        self.on_result[file] = on_result
+        self.step(OpenFile(file))
+        return file
+
+    def close_file(self, file: FileId) -> Pending | None:
+        """Close a file; None when that is done at once."""
+        call = self.module.boot.next_call()
+        if self.call(CloseFile(call, file)) is not None:
+            self._closed(file)
+            return None
+        pending = self.expect(call, "close")
+        pending.then = partial(self._closed, file)
+        return pending
+
+    def _closed(self, file: FileId) -> None:
+        del self.on_result[file]
+        self.module.boot.sleepers.wake()
+
+    # ---- control --------------------------------------------------------------------------------
+
+    def stop(self) -> Pending | None:
+        """control=0; None when no operation was inside."""
+        call = self.module.boot.next_call()
+        return None if self.call(Stop(call)) is not None else self.expect(call, "control 0")
+
+    def start(self) -> None:
+        """control=1: recover with the members as they are configured at this moment."""
+        # Linux 6.1 fs/dlm/member.c, dlm_ls_start(): the members are read, and their marks cleared,
+        # before anything else is looked at; no refusal ever reaches the writer.
+        configured = self.module.configfs.read_members(self.name)
+        if configured is None:
+            return
+        members, gone = configured
+        if not members:
+            self.module.boot.log("dlm: zero members_count")
+            return
+        if not self.core.stopped:
+            self.log("start ignored: lockspace running")
+            return
+        nodeids = frozenset(member.nodeid for member in members)
+        lost = sorted(self.members - nodeids - gone)
+        if lost and self.module.profile.release_recover:
+            # Linux 6.18 fs/dlm/member.c: a member that is neither configured nor on the list of
+            # removed ones ends the recovery with EFAULT.
+            self.log(f"remove member {lost[0]} invalid")
+            self._recovery_ended(RecoveryEnded(errno.EFAULT))
+            return
+        self.members = nodeids
+        if not self._deaf:
+            self.step(Start(members))
+
+    def set_event_done(self, result: int) -> None:
+        """Answer the join or the leave that waits, or else the next one that will."""
+        self.event_done = True
+        self.event_result = result
+        self.module.boot.sleepers.wake()
+
+    def set_no_directory(self) -> None:
+        """nodir=1."""
+        self.step(SetNoDirectory())
+
+    def tune(self) -> None:
+        """Tell the lockspace the settings that it heeds while it lives."""
+        number = self.module.number
+        self.step(Tune(number("toss_secs"), number("scan_secs")))
+
+    def halt(self) -> None:
+        """Stop the recovery thread: no recovery begins or goes on from here."""
+        self._deaf = True
+        self._cancel(CancelTimer(Timer.BARRIER_POLL))
+
+    def end(self) -> None:
+        """Note that the lockspace is gone; its timers go with it."""
+        self.gone = True
+        for timer in tuple(self._timers):
+            self._cancel(CancelTimer(timer))
+
+    def log(self, text: str) -> None:
+        """Write a line to the kernel's log."""
+        self.module.boot.log(f"dlm: {self.name}: {text}")
+
+    # ---- outputs --------------------------------------------------------------------------------
+
+    def _result_queued(self, output: ResultQueued) -> None:
+        told = self.on_result.get(output.file)
+        if told is not None:
+            told()
+
+    def _send(self, output: Send) -> None:
+        packet = Packet(self.global_id, output.message)
+        self.module.endpoint.send(output.target, packet, sequenced=is_sequenced(output.message))
+
+    def _set_timer(self, output: SetTimer) -> None:
+        timer = output.timer
+        self._scheduler.cancel(self._timers.get(timer))
+        if not (self.gone or (self._deaf and timer is Timer.BARRIER_POLL)):
+            self._timers[timer] = self._scheduler.schedule(
+                output.after, partial(self._fire, timer), idle=True
+            )
+
+    def _cancel(self, output: CancelTimer) -> None:
+        self._scheduler.cancel(self._timers.pop(output.timer, None))
+
+    def _fire(self, timer: Timer) -> None:
+        del self._timers[timer]
+        self.step(TimerFired(timer))
+
+    def _recovery_ended(self, output: RecoveryEnded) -> None:
+        error = abs(output.error)
+        if error != errno.EINTR:
+            self.recovery_result = error
+            self.module.boot.sleepers.wake()
+
+    def _log(self, output: Log) -> None:
+        self.log(output.text)
+
+
+_CARRY_OUT = {
+    ResultQueued: Space._result_queued,
+    Send: Space._send,
+    SetTimer: Space._set_timer,
+    CancelTimer: Space._cancel,
+    RecoveryEnded: Space._recovery_ended,
+    Log: Space._log,
+}
