@@ -59,4 +59,9 @@ def _version(module: Module, nodeid: int) -> bytes:
     return b"0x%08x\n" % (PEER_VERSION if module.endpoint.knows(nodeid) else 0)
 
 
-_COMM
+_COMM_SHOW: dict[str, Callable[[Module, int], bytes]] = {
+    "state": _state,
+    "flags": _flags,
+    "send_queue_count": _queued,
+    "version": _version,
+}
