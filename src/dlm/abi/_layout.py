@@ -1,7 +1,7 @@
 """A C struct's layout, as cffi computes it, turned into a ``struct.Struct``.
 
 Decides: how the fields of the generated declarations are spelled for ``struct``, which packs a
-request about three times as fast as cffi's own field access.
+request in about half the time of cffi's own field access (bench/lock_device.py).
 May not know: any particular struct.
 """
 
