@@ -32,6 +32,13 @@ def unpack_answer(answer: object) -> object:
     raise OSError(number, os.strerror(number), path)
 
 
+def plain(argument: object) -> object:
+    """Return an argument as marshal takes it, which refuses subclasses such as an ``IntFlag``."""
+    if isinstance(argument, int):
+        return int(argument)
+    return str(argument) if isinstance(argument, str) else argument
+
+
 def open_files(calls: tuple[SystemCall, ...]) -> list[int]:
     """Return the open files that these calls are about, each once."""
     return list(dict.fromkeys(_file(call) for call in calls if call[0] in ON_FILES))
@@ -56,12 +63,12 @@ def _carried(calls: tuple[SystemCall, ...]) -> tuple[SystemCall, ...]:
     """
     files = open_files(calls)
     there = {each: helper.FIRST_FILE + place for place, each in enumerate(files)}
-    carried = tuple(
-        (name, (there[_file((name, arguments))], *arguments[1:]) if name in ON_FILES else arguments)
-        for name, arguments in calls
-    )
+    carried = []
+    for name, arguments in calls:
+        first = (there[_file((name, arguments))],) if name in ON_FILES else ()
+        carried.append((name, (*first, *map(plain, arguments[len(first) :]))))
     left = [there[each] for each in files if each not in closed_files(calls)]
-    return carried + tuple(("close", (each,)) for each in left)
+    return (*carried, *(("close", (each,)) for each in left))
 
 
 class HelperPending:
@@ -103,7 +110,6 @@ class HelperPending:
         """
         if self._answer is None:
             self._answer = (helper.receive(self.fileno()),)
-            helper.reap()
         try:
             return self._convert(unpack_answer(self._answer[0]))
         except OSError as error:

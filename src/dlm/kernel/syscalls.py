@@ -21,6 +21,7 @@ from dlm.kernel.pending import (
     SystemCall,
     closed_files,
     open_files,
+    plain,
     unpack_answer,
 )
 from dlm.ports import Pending, UeventSource
@@ -188,7 +189,7 @@ class OtherSyscalls(helper.System):
         if self._channel < 0:
             raise ProcessLookupError(errno.ESRCH, "the process has exited")
         try:
-            helper.send(self._channel, (((name, arguments),), False, False))
+            helper.send(self._channel, (((name, tuple(map(plain, arguments))),), False, False))
             answer = helper.receive(self._channel)
         except BaseException:
             # An answer may still come, and would pass for the next call's: this process is lost.
