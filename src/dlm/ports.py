@@ -110,9 +110,7 @@ class DeviceClose:
     """close(2) of the device; the ``Device`` is closed for its holder at once; result: None."""
 
 
-Call = (
-    ReadAttribute | WriteAttribute | ListDirectory | MakeDirectory | RemoveDirectory | StatPath
-)
+Call = ReadAttribute | WriteAttribute | ListDirectory | MakeDirectory | RemoveDirectory | StatPath
 """A call on the node's file trees."""
 
 DeviceCall = DeviceWrite | DeviceRead | DeviceClose
@@ -126,7 +124,7 @@ class Pending(Protocol):
         """Say whether the call has returned."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait up to ``timeout`` seconds (None: without end) for the return; say whether it came."""
+        """Wait up to ``timeout`` seconds (None: no limit) for the return; say whether it came."""
 
     def result(self) -> Any:  # Any: the result's type is the call's
         """Wait without end, then return the call's result or raise its ``OSError``."""

@@ -116,7 +116,7 @@ class KernelProfile:
     name: str
     """The release as people say it: "6.1"."""
     merged_results: bool
-    """Results are delivered grouped by lock, read at read time (up to 6.9); else one FIFO (6.10)."""
+    """Results come grouped by lock, read at read time (up to 6.9); else one FIFO (6.10)."""
     ids_free_when_read: bool
     """A lock id is reused only when its last result was read (up to 6.9)."""
     node_id_from_name: bool

@@ -22,7 +22,7 @@ CallId = NewType("CallId", int)
 """A system call that waits for its answer; chosen by the world."""
 
 FileId = NewType("FileId", int)
-"""An open file on the lockspace's device (its struct, shared by dup and fork); chosen by the world."""
+"""An open file on the lockspace's device, shared by dup and fork; chosen by the world."""
 
 NO_VALUE = bytes(32)
 
@@ -281,7 +281,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Call back with ``TimerFired`` after so many seconds; all timers of a lockspace are idle ones."""
+    """Call back with ``TimerFired`` after so many seconds; a lockspace's timers are idle ones."""
 
     timer: Timer
     after: float
