@@ -279,6 +279,7 @@ class Network:
     def changed(self) -> None:
         """Forget what is known of ways: some node's view has changed."""
         self._routes.clear()
+        self._scheduler.progress += 1
 
     def route(self, endpoint: Endpoint, nodeid: int) -> tuple[Endpoint, int] | None:
         """Return whom a message to ``nodeid`` reaches, if anybody, and the sender's id there."""
