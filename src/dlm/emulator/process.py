@@ -176,9 +176,9 @@ class Process:
     def pause(self, seconds: float, *, bounded: bool = True) -> None:
         """Let the world go on for so many virtual seconds."""
         scheduler = self._boot.scheduler
-        scheduler.run_until(lambda: False, scheduler.now + seconds)
-        if not bounded:
+        if not bounded:  # the caller has looked: what moves from now on, it will see
             scheduler.expect_change("a wait without end")
+        scheduler.run_until(lambda: False, scheduler.now + seconds)
 
     def describe(self) -> str:
         """Return ``emulator:<node>``."""
