@@ -105,6 +105,44 @@ class RecoverStatus(IntFlag):
     DONE_ALL = 0x80
 
 
+class LockStatus(IntEnum):
+    """The queue that a lock is on (DLM_LKSTS_*); NONE: on none."""
+
+    NONE = 0
+    WAITING = 1
+    GRANTED = 2
+    CONVERT = 3
+
+
+class InternalFlag(IntFlag):
+    """Bits of a lock's own flags (DLM_IFL_*, 6.1; since 6.4 debugfs shows 0x10000 and above)."""
+
+    USER = 0x1
+    ORPHAN = 0x2
+    MASTER_COPY = 0x10000
+    RESEND = 0x20000
+    DEAD = 0x40000
+    OVERLAP_UNLOCK = 0x80000
+    OVERLAP_CANCEL = 0x100000
+    ENDOFLIFE = 0x200000
+    DEADLOCK_CANCEL = 0x1000000
+
+
+class ResourceFlag(IntFlag):
+    """Bits of a resource's flags (RSB_*); the last two since 6.10."""
+
+    MASTER_UNCERTAIN = 0x1
+    VALNOTVALID = 0x2
+    VALNOTVALID_PREV = 0x4
+    NEW_MASTER = 0x8
+    NEW_MASTER2 = 0x10
+    RECOVER_CONVERT = 0x20
+    RECOVER_GRANT = 0x40
+    RECOVER_LVB_INVAL = 0x80
+    INACTIVE = 0x100
+    HASHED = 0x200
+
+
 @dataclass(frozen=True, slots=True)
 class KernelProfile:
     """What differs between kernel releases where a user can see it.

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dlm.abi.debugfs import LockEntry, LockStatus, ResourceEntry, ResourceFlag
-from dlm.terms import LockMode
+from dlm.abi.debugfs import LockEntry, ResourceEntry
+from dlm.terms import LockMode, LockStatus, ResourceFlag
 
 _MODES = {-1: b"--", **{int(mode): mode.name.encode("ascii") for mode in LockMode}}
 _NUMBERS = {text: mode for mode, text in _MODES.items()}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlm.abi.debugfs import (
+from dlm.abi.debugfs import 
     WAITERS_MAX,
     InternalFlag,
     LockEntry,

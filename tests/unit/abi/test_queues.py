@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlm.abi.debugfs import LockEntry, LockStatus, ResourceEntry, ResourceFlag
+from dlm.abi.debugfs import LockEntry, ResourceEntry
 from dlm.abi.queues import QueuedLock, ResourceQueues, format_queues, parse_queues
+from dlm.terms import LockStatus, ResourceFlag
 
 
 def lock(lock_id: int, status: int, granted: int, requested: int = -1, **fields: int) -> LockEntry:
