@@ -12,10 +12,11 @@ from __future__ import annotations
 import errno
 
 from dlm.control import configfs
-from dlm.control.plan import Ask, Note, Plan, refuse
+from dlm.control.plan import Ask, Note, Plan
+from dlm.control.reasons import CheckError, Reason
 from dlm.control.seen import Phase, Seen
 from dlm.control.state import LockspaceState, contradictions, recall
-from dlm.errors import ControlledError, RefusedError
+from dlm.errors import ControlledError
 
 dialect = configfs
 
@@ -37,10 +38,10 @@ def find(name: str) -> Plan[Seen]:
     return seen
 
 
-def absent(name: str) -> Plan[RefusedError]:
+def absent(name: str) -> Plan[CheckError]:
     """Return the error of a lockspace that is not there; raises ``NoDlmError`` without a DLM."""
     yield from dialect.explain_absence()
-    return refuse(errno.ENOENT, f"there is no lockspace {name} on this node")
+    return CheckError(Reason.NO_LOCKSPACE, f"there is no lockspace {name} on this node")
 
 
 def find_with_state(name: str) -> Plan[tuple[Seen, LockspaceState]]:

@@ -24,7 +24,6 @@ from dlm.control.plan import (
     read,
     read_if_there,
     read_number,
-    refuse,
     stat,
     write_number,
 )
@@ -217,7 +216,7 @@ def nodes() -> Plan[Nodes]:
     names = yield from names_in(_CONFIG)
     if names is None:
         yield from explain_absence()
-        raise refuse(errno.ENOENT, f"there is no /sys/kernel/{_CONFIG}")
+        raise NoDlmError(f"there is no /sys/kernel/{_CONFIG}", "look whether configfs is mounted")
     # Any name will do; the one that is there owns the kernel's lists (Linux 6.1 fs/dlm/config.c,
     # make_cluster()).
     root = f"{_CONFIG}/{names[0] if names and _CLUSTER not in names else _CLUSTER}"

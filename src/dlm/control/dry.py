@@ -36,7 +36,7 @@ from dlm.ports import (
 )
 
 Record = dict[str, Any]
-"""One operation as a line of a trace (docs: the trace format); a wait is ``{"do": "wait until"}``.
+"""One operation as a line of a trace; a wait is ``{"do": "wait", "what": "until …"}``.
 
 Any: texts and numbers, as JSON has them.
 """
@@ -89,8 +89,8 @@ class _DrySession(Session):
                 return Begun(op.what, None, op.detached)
             case Result(begun, waiting):
                 return self._result_dry(begun, waiting)
-            case NextResult(file, _, waiting):
-                return self._wait(f"{file.name} tells of {waiting}")
+            case NextResult(waiting=waiting):
+                return self._wait(f"for {waiting}")
             case WaitUntil():
                 return (yield from self._until(op))
             case _:
@@ -110,11 +110,11 @@ class _DrySession(Session):
         return answer
 
     def _wait(self, what: str) -> None:
-        self._say(f"wait until {what}", {"do": "wait until", "what": what})
+        self._say(f"wait {what}", {"do": "wait", "what": what})
 
     def _result_dry(self, begun: Begun, waiting: str) -> int:
-        if begun.what:  # a device's request: an attribute's write returns in a moment
-            self._wait(f"{begun.what} returns, which waits for {waiting}")
+        if begun.detached:  # any other returns in a moment, where locking is not suspended
+            self._wait(f"for {waiting}")
         return 0
 
     def _until(self, op: WaitUntil) -> Waits:
@@ -125,7 +125,7 @@ class _DrySession(Session):
             except StopIteration as end:
                 if not isinstance(end.value, Waiting):
                     return end.value
-        self._wait(op.what)
+        self._wait(f"until {op.what}")
         return op.dry
 
 
@@ -133,10 +133,10 @@ def record(op: Op) -> Record:
     """Return an operation that writes as a line of a trace."""
     match op:
         case WriteAttribute(path, value):
-            try:
-                return {"do": "put", "path": path, "text": value.decode("ascii")}
-            except UnicodeDecodeError:
-                return {"do": "put", "path": path, "hex": value.hex()}
+            text = value.decode("ascii", "replace")
+            if text.removesuffix("\n").isprintable():
+                return {"do": "put", "path": path, "text": text}
+            return {"do": "put", "path": path, "hex": value.hex()}
         case MakeDirectory(path):
             return {"do": "mkdir", "path": path}
         case RemoveDirectory(path):

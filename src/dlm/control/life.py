@@ -31,8 +31,8 @@ from dlm.control.plan import (
     WaitUntil,
     locked,
     misc_devices,
-    refuse,
 )
+from dlm.control.reasons import CheckError, Reason
 from dlm.control.seen import Phase, Seen
 from dlm.control.state import LockspaceState, forget, recall, remember
 from dlm.errors import RefusedError
@@ -63,7 +63,7 @@ def create(
         raise (yield from absent(name))
     # Newer kernels use the local node without asking whether there is one (6.12: an oops).
     if (yield from dialect.nodes()).local is None:
-        raise refuse(errno.ENOTCONN, "no node was set as this one")
+        raise CheckError(Reason.NO_LOCAL_NODE, "no node was set as this one")
     before = yield from dialect.look(name)
     other = yield from in_the_way(name)
     if other is not None:
@@ -103,9 +103,8 @@ def release(name: str, *, answer: bool = True, force: bool = False) -> Plan[None
     yield from check_controller(force)
     seen, _ = yield from find_with_state(name)
     if seen.minor is None:
-        leaving = seen.phase is Phase.LEAVING
-        number, text = (errno.EALREADY, "leaves") if leaving else (errno.EBUSY, "joins")
-        raise refuse(number, f"lockspace {name} still {text}")
+        reason = Reason.LEAVES if seen.phase is Phase.LEAVING else Reason.JOINS
+        raise CheckError(reason, f"lockspace {name} is still {seen.phase.value}")
     other = yield from in_the_way(name)
     if other is not None:
         yield Note(f"release {name} waits for {say_in_the_way(other)}")
@@ -116,6 +115,8 @@ def release(name: str, *, answer: bool = True, force: bool = False) -> Plan[None
     if leaves and not answer and not begun.done():
         return
     yield Result(begun, f"every open file on dlm_{name} to be closed")
+    if not begun.done():  # a dry run
+        return
     if (yield from _is_same(seen)):
         yield Note(f"lockspace {name} has other users: it only has one less now")
     else:
@@ -156,11 +157,12 @@ def terminate(name: str, *, force: bool = False) -> Plan[None]:
 def _terminate(name: str, force: bool) -> Plan[None]:
     seen, state = yield from find_with_state(name)
     if seen.phase not in {Phase.JOINING, Phase.LEAVING}:
-        raise refuse(errno.EINVAL, f"lockspace {name} is {seen.phase.value}: nothing waits there")
+        text = f"lockspace {name} is {seen.phase.value}: nothing waits there"
+        raise CheckError(Reason.NOTHING_WAITS, text)
     leave = seen.phase is Phase.LEAVING
     if not force and (state.leave_answered if leave else state.join_answered):
         what = "leave" if leave else "join"
-        raise refuse(errno.EALREADY, f"the {what} of {name} was answered already")
+        raise CheckError(Reason.ANSWERED, f"the {what} of {name} was answered already")
     yield from _answer(seen, leave=leave, value=0 if leave else -TERMINATED, again=force)
 
 
@@ -203,7 +205,7 @@ def set_id(name: str, number: int, *, force: bool = False) -> Plan[None]:
 
 def _check_id(seen: Seen, number: int) -> Plan[None]:
     if seen.status and (yield from dialect.read_id(seen.name)) != number:
-        raise refuse(errno.EBUSY, f"lockspace {seen.name} is {seen.phase.value}: stop it first")
+        raise CheckError(Reason.RUNS, f"lockspace {seen.name} is {seen.phase.value}")
     for other in (yield from dialect.lockspaces()):
         if other != seen.name and (yield from dialect.read_id(other)) == number:
-            raise refuse(errno.EEXIST, f"lockspace {other} has the id {number}")
+            raise CheckError(Reason.ID_TAKEN, f"lockspace {other} has the id {number}")

@@ -6,12 +6,12 @@ May not know: where the kernel keeps nodes.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
 from dlm.control.checks import check_addresses, check_nodeid, check_weight
 from dlm.control.common import check_controller, dialect
-from dlm.control.plan import Ask, Note, Plan, locked, refuse
+from dlm.control.plan import Ask, Note, Plan, locked
+from dlm.control.reasons import CheckError, Reason
 from dlm.control.seen import Comm, Nodes, Phase
 from dlm.control.state import update_node
 
@@ -32,7 +32,7 @@ def _set_local(nodeid: int, wanted: tuple[str, ...], weight: int | None) -> Plan
     nodes = yield from dialect.nodes()
     comm, local = nodes.comms.get(nodeid), nodes.local
     if local is not None and local is not comm:
-        raise refuse(errno.EEXIST, f"this node is node {local.nodeid} already")
+        raise CheckError(Reason.OTHER_LOCAL_NODE, f"this node is node {local.nodeid} already")
     if comm is None:
         yield from dialect.make_comm(nodes, nodeid, wanted, local=True)
     else:
@@ -83,10 +83,11 @@ def _check_unused(nodes: Nodes, comm: Comm) -> Plan[None]:
         names = yield from dialect.lockspaces()
         if names:
             text = f"node {comm.nodeid} is this node, and lockspace {names[0]} uses its address"
-            raise refuse(errno.EBUSY, text)
+            raise CheckError(Reason.NODE_IN_USE, text)
     user = yield from lockspace_running_with(nodes, comm.nodeid)
     if user is not None:
-        raise refuse(errno.EBUSY, f"node {comm.nodeid} is a member of lockspace {user}, which runs")
+        text = f"node {comm.nodeid} is a member of lockspace {user}, which runs"
+        raise CheckError(Reason.NODE_IN_USE, text)
 
 
 def lockspace_running_with(nodes: Nodes, nodeid: int, but: str = "") -> Plan[str | None]:

@@ -265,8 +265,3 @@ def locked(plan: Callable[[], Plan[T]]) -> Plan[T]:
     """Run a plan that never waits under the node-wide lock."""
     result: T = yield Locked(plan)
     return result
-
-
-def refuse(number: int, message: str) -> RefusedError:
-    """Make the error of a check that the state shown by the kernel did not pass."""
-    return RefusedError(number, message)

@@ -9,7 +9,6 @@ before; afterwards only what is seen is reported.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,8 @@ from dlm.control.checks import check_event, check_lockspace, check_members
 from dlm.control.common import absent, check_controller, dialect, find, find_with_state
 from dlm.control.life import answered
 from dlm.control.nodes import lockspace_running_with
-from dlm.control.plan import Note, Plan, Result, Waiting, WaitUntil, locked, refuse
+from dlm.control.plan import Note, Plan, Result, Waiting, WaitUntil, locked
+from dlm.control.reasons import CheckError, Reason
 from dlm.control.seen import Comm, Member, Nodes, Phase, Seen
 from dlm.control.state import (
     LockspaceState,
@@ -116,27 +116,28 @@ def _start(
 def _check_startable(seen: Seen, state: LockspaceState, event_nr: int) -> None:
     name = seen.name
     if seen.phase is Phase.LEAVING:
-        raise refuse(errno.EINVAL, f"lockspace {name} leaves")
+        raise CheckError(Reason.LEAVES, f"lockspace {name} leaves")
     if seen.done:
-        raise refuse(errno.EINVAL, f"lockspace {name} runs: stop it first")
+        raise CheckError(Reason.NOT_STOPPED, f"lockspace {name} runs")
     if seen.status or not state.stopped:
-        text = f"the recovery of {name} for start {state.last_start} is not over: stop it first"
-        raise refuse(errno.EINVAL, text)
+        number = "" if state.stopped else f" for start {state.last_start}"
+        raise CheckError(Reason.NOT_STOPPED, f"the recovery of {name}{number} is not over")
     if event_nr <= state.last_start:
         text = f"event {event_nr} is not above the last start {state.last_start}"
-        raise refuse(errno.EINVAL, text)
+        raise CheckError(Reason.NUMBER_NOT_ABOVE, text)
 
 
 def _check_nodes(found: _Start, wanted: tuple[int, ...]) -> None:
     local = found.nodes.local
     if local is None:
-        raise refuse(errno.ENOTCONN, "no node was set as this one")
+        raise CheckError(Reason.NO_LOCAL_NODE, "no node was set as this one")
     if local.nodeid not in wanted:
-        raise refuse(errno.EINVAL, f"this node ({local.nodeid}) is not among the members")
+        text = f"this node ({local.nodeid}) is not among the members"
+        raise CheckError(Reason.NOT_A_MEMBER, text)
     for nodeid in wanted:
         comm = found.nodes.comms.get(nodeid)
         if comm is None or not comm.addresses:
-            raise refuse(errno.ENOENT, f"node {nodeid} was not set: nobody knows its address")
+            raise CheckError(Reason.NODE_NOT_SET, f"node {nodeid} was not set: it has no address")
 
 
 def _is_kept(found: _Start, nodeid: int, rejoined: tuple[int, ...]) -> bool:
@@ -170,8 +171,8 @@ def _has_returned(found: _Start, nodeid: int, rejoined: tuple[int, ...]) -> Plan
         return False
     user = yield from lockspace_running_with(found.nodes, nodeid, found.seen.name)
     if user is not None and nodeid in rejoined:
-        text = f"node {nodeid} is a member of lockspace {user}, which runs: stop that first"
-        raise refuse(errno.EBUSY, text)
+        text = f"node {nodeid} is a member of lockspace {user}, which is not stopped"
+        raise CheckError(Reason.NODE_IN_USE, text)
     return user is None
 
 
@@ -280,9 +281,9 @@ def _finish(name: str, event_nr: int) -> Plan[None]:
     seen, state = yield from find_with_state(name)
     if event_nr != state.last_start:
         text = f"event {event_nr} is not the last start {state.last_start}"
-        raise refuse(errno.EINVAL, text)
+        raise CheckError(Reason.NUMBER_NOT_LAST, text)
     if state.done_now(seen) != event_nr:
-        raise refuse(errno.EAGAIN, f"start {event_nr} of {name} is not done yet")
+        raise CheckError(Reason.NOT_DONE, f"start {event_nr} of {name} is not done yet")
     if state.done != event_nr:
         yield from remember(seen, replace(state, done=event_nr))
 

@@ -127,6 +127,8 @@ def _waits_for(seen: Seen, state: LockspaceState) -> Plan[str]:
     match seen.phase:
         case Phase.JOINING if not state.join_answered:
             return "start"
+        case Phase.JOINING if not started:
+            return "its create to end"
         case Phase.JOINING | Phase.RECOVERING:
             return f"recovery {state.last_start}" if started else "recovery"
         case Phase.STOPPED if started:

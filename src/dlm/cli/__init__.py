@@ -1,0 +1,1 @@
+"""``dlm_tool``: the actions of the usage document, for operators and scripts."""

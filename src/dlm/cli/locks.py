@@ -1,0 +1,229 @@
+"""The locks of the command line: lock, unlock, convert, as plans.
+
+Decides: how a lock outlives the tool, and how it is found and taken over again by its id.
+May not know: how a plan is run.
+Mirrors: fs/dlm/user.c and lock.c (Linux 6.1); what the tool of 2005 did with its own kernel.
+
+A lock that is to outlive its process is *pinned* once it is granted: converted to its own mode
+with PERSISTENT. Requested with PERSISTENT and killed while it waits, it would stay as a dead entry
+of the orphan list (Quirk: a later purge crashes a 6.1 kernel). Its process gone, it is an orphan;
+only a process that has *adopted* it may unlock it (Quirk: else a 6.1 kernel hangs for ever).
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+from dlm.abi.debugfs import LockEntry, parse_all
+from dlm.abi.device import (
+    RESULT_SIZE_MAX,
+    Command,
+    LockRequest,
+    LockResult,
+    decode_result,
+    encode_request,
+)
+from dlm.control.common import dialect
+from dlm.control.plan import Begun, File, NextResult, OpenDevice, Plan, Result, Submit
+from dlm.control.reasons import CheckError, Reason
+from dlm.control.recovery import wait_running
+from dlm.errors import NoDlmError, RefusedError
+from dlm.ports import DeviceClose, DeviceWrite
+from dlm.terms import EUNLOCK, InternalFlag, LockFlag, LockMode, LockStatus, StatusFlag
+
+_SUSPENDED = "locking to go on: the lockspace was stopped"
+_ANY = 1  # castaddr and lksb: any number but 0 (Linux 6.1 fs/dlm/user.c, device_user_lock())
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an operation on a lock ended.
+
+    ``flags`` are those of the line that is printed. ``status`` is 0, a positive errno or a DLM
+    status; None when the result goes to the lock's owner. ``wanted`` is the status of success.
+    """
+
+    lock_id: int
+    mode: LockMode | None
+    flags: LockFlag
+    status: int | None
+    wanted: int = 0
+
+    @property
+    def refused(self) -> bool:
+        """Say whether the lock manager ended it otherwise than asked for."""
+        return self.status is not None and self.status != self.wanted
+
+
+def lock(name: str, resource: bytes, mode: LockMode, flags: LockFlag) -> Plan[Outcome]:
+    """Request a lock, wait until it is granted, and pin it."""
+    yield from wait_running(name)
+    file: File = yield OpenDevice(dialect.device_of(name))
+    said = f"on {_text(resource)}"
+    plain = flags & ~LockFlag.PERSISTENT
+    lock_id = yield from _send(
+        file, LockRequest(mode=mode, flags=plain, name=resource), f"LOCK {_say(mode, plain)} {said}"
+    )
+    result = yield from _completion(file, lock_id, f"the lock {said} to be granted")
+    if not result.status:
+        pinned = _granted_mode(mode, flags, result)
+        pin = LockFlag.CONVERT | LockFlag.PERSISTENT
+        yield from _send(
+            file,
+            LockRequest(mode=pinned, flags=pin, lock_id=lock_id),
+            f"LOCK {_say(pinned, pin)} lkid {lock_id or '?'}",
+        )
+        result = yield from _completion(file, lock_id, f"the lock {said} to be pinned")
+    yield from _close(file)
+    return Outcome(lock_id, mode, flags | LockFlag.PERSISTENT, -result.status)
+
+
+def unlock(name: str, lock_id: int, flags: LockFlag, *, force: bool = False) -> Plan[Outcome]:
+    """Drop a lock, or cancel what it waits for."""
+    yield from wait_running(name)
+    resource, entry = yield from find_lock(name, lock_id)
+    file: File = yield OpenDevice(dialect.device_of(name))
+    adopted = False
+    if not flags & LockFlag.CANCEL:
+        adopted = yield from _take_over(file, resource, entry, force)
+    request = LockRequest(Command.UNLOCK, flags=flags, lock_id=lock_id)
+    yield from _send(file, request, f"UNLOCK{_say_flags(flags)} lkid {lock_id}")
+    status = None
+    if adopted:
+        result = yield from _completion(file, lock_id, f"lock {lock_id} to end")
+        status = -result.status or EUNLOCK
+    yield from _close(file)
+    return Outcome(lock_id, None, flags, status, EUNLOCK)
+
+
+def convert(
+    name: str, lock_id: int, mode: LockMode, flags: LockFlag, *, force: bool = False
+) -> Plan[Outcome]:
+    """Convert a lock to another mode; it goes on to outlive the tool."""
+    yield from wait_running(name)
+    resource, entry = yield from find_lock(name, lock_id)
+    file: File = yield OpenDevice(dialect.device_of(name))
+    adopted = yield from _take_over(file, resource, entry, force)
+    # A conversion decides anew whether the lock outlives its process (Linux 6.1 fs/dlm/user.c,
+    # device_user_lock()): a forced one leaves that as the owner had it.
+    keep = LockFlag.PERSISTENT if adopted else LockFlag(entry.exflags) & LockFlag.PERSISTENT
+    sent = flags | keep | LockFlag.CONVERT
+    request = LockRequest(mode=mode, flags=sent, lock_id=lock_id)
+    yield from _send(file, request, f"LOCK {_say(mode, sent)} lkid {lock_id}")
+    status = None
+    if adopted:
+        waiting = f"lock {lock_id} on {_text(resource)} to be converted"
+        status = -(yield from _completion(file, lock_id, waiting)).status
+    yield from _close(file)
+    return Outcome(lock_id, mode, sent, status)
+
+
+# ---- finding and taking over --------------------------------------------------------------------
+
+
+def find_lock(name: str, lock_id: int) -> Plan[tuple[bytes, LockEntry]]:
+    """Return the resource and the entry of a lock of this node; another node's copy is none."""
+    listed = yield from dialect.read_locks(name)
+    if listed is None:
+        raise NoDlmError(
+            "debugfs is not mounted, which lists the locks",
+            "mount it: mount -t debugfs none /sys/kernel/debug",
+        )
+    for resource in parse_all(listed):
+        for entry in resource.locks:
+            if entry.lock_id == lock_id and not entry.flags & InternalFlag.MASTER_COPY:
+                return resource.name, entry
+    raise CheckError(Reason.NO_LOCK, f"there is no lock {lock_id} of this node in {name}")
+
+
+def _take_over(file: File, resource: bytes, entry: LockEntry, force: bool) -> Plan[bool]:
+    """Adopt a lock; False when a living process owns it and ``force`` says to go on."""
+    # Only granted locks are orphans: what waits is dropped, what converts goes back to its mode
+    # (Linux 6.1 fs/dlm/lock.c, orphan_proc_lock()).
+    if entry.status == LockStatus.GRANTED and (yield from _adopt(file, resource, entry)):
+        return True
+    if not force or entry.flags & InternalFlag.ORPHAN:
+        text = f"lock {entry.lock_id} on {_text(resource)} belongs to process {entry.pid}"
+        raise CheckError(Reason.LOCK_OWNED, text)
+    return False
+
+
+def _adopt(file: File, resource: bytes, entry: LockEntry) -> Plan[bool]:
+    """Adopt orphans of the same name and mode, oldest first, until the wanted one comes.
+
+    The others are orphans again when the file is closed, for PERSISTENT was given here.
+    """
+    mode, flags = LockMode(entry.granted_mode), LockFlag.ORPHAN | LockFlag.PERSISTENT
+    request = LockRequest(mode=mode, flags=flags, name=resource)
+    while True:
+        try:
+            said = f"LOCK {_say(mode, flags)} on {_text(resource)}"
+            found = yield from _send(file, request, said)
+        except RefusedError as error:
+            if error.errno in {errno.EAGAIN, errno.ENOENT}:
+                return False
+            raise
+        if found in {entry.lock_id, 0}:  # 0: a dry run's
+            return True
+
+
+# ---- the device ---------------------------------------------------------------------------------
+
+
+def _send(file: File, request: LockRequest, said: str) -> Plan[int]:
+    """Write a request from a helper, for it sleeps while the lockspace is stopped."""
+    if request.command == Command.LOCK:
+        request = _with_results(request)
+    begun: Begun = yield Submit(DeviceWrite(encode_request(request)), file, said)
+    answer: int = yield Result(begun, _SUSPENDED)
+    return answer
+
+
+def _with_results(request: LockRequest) -> LockRequest:
+    return LockRequest(
+        request.command,
+        request.mode,
+        request.flags,
+        request.lock_id,
+        castaddr=_ANY,
+        lksb=_ANY,
+        name=request.name,
+    )
+
+
+def _completion(file: File, lock_id: int, waiting: str) -> Plan[LockResult]:
+    """Wait for the completion of a lock's operation."""
+    while True:
+        raw: bytes | None = yield NextResult(file, RESULT_SIZE_MAX, waiting)
+        if raw is None:  # a dry run
+            return LockResult(0, 0, 0, 0, lock_id, 0, 0)
+        result = decode_result(raw)
+        if result.lock_id == lock_id and not result.bast_mode:
+            return result
+
+
+def _granted_mode(mode: LockMode, flags: LockFlag, result: LockResult) -> LockMode:
+    if not result.flags & StatusFlag.ALTMODE:
+        return mode
+    return LockMode.PR if flags & LockFlag.ALTPR else LockMode.CW
+
+
+def _close(file: File) -> Plan[None]:
+    begun: Begun = yield Submit(DeviceClose(), file)
+    yield Result(begun, _SUSPENDED)
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+
+def _say(mode: LockMode, flags: LockFlag) -> str:
+    return mode.name + _say_flags(flags)
+
+
+def _say_flags(flags: LockFlag) -> str:
+    return "".join(f" {flag.name}" for flag in LockFlag if flag & flags)
+
+
+def _text(resource: bytes) -> str:
+    return resource.decode("utf-8", "backslashreplace")
