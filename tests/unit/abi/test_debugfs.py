@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlm.abi.debugfs import 
+from dlm.abi.debugfs import (
     WAITERS_MAX,
-    InternalFlag,
     LockEntry,
     LockLine,
-    LockStatus,
     ResourceEntry,
     TossedEntry,
     WaiterEntry,
@@ -26,7 +24,7 @@ from dlm.abi.debugfs import
     parse_toss,
     parse_waiters,
 )
-from dlm.terms import KERNELS, KernelProfile
+from dlm.terms import KERNELS, InternalFlag, KernelProfile, LockStatus
 
 OLD, NEW = KERNELS["6.1"], KERNELS["6.12"]
 PROFILES = pytest.mark.parametrize("profile", KERNELS.values(), ids=list(KERNELS))
