@@ -324,7 +324,7 @@ class LockFile(MiscFile):
         question = _QUESTION[decoded.command](self, call, decoded.body)
         reply = self._space.call(question)
         if reply is None:
-            return self._space.expect(call, type(question).__name__.lower())
+            return self._space.expect(call, type(question).__name__.lower(), numeric=True)
         if reply.error:
             raise refuse(reply.error, self.name)
         return reply.value

@@ -52,7 +52,7 @@ class Boot:
         self.lines: list[str] = []
         self.controller: Callable[[], str | None] = lambda: node.controller
         self._born = scheduler.now
-        self._calls: dict[CallId, Pending] = {}
+        self._calls: dict[CallId, tuple[Pending, bool]] = {}
         self._devices: dict[str, tuple[int, Opener]] = {}
         self.tree.root.entries["debug"] = Directory(mode=0o700)
         self.mount_configfs()
@@ -84,16 +84,18 @@ class Boot:
         """Return the number of a new call into a lockspace."""
         return CallId(next(self.numbers))
 
-    def expect(self, call: CallId, text: str) -> Pending:
-        """Return the pending call that ``answer`` will finish."""
-        pending = self._calls[call] = Pending(self.scheduler, f"{text} on {self.name}")
+    def expect(self, call: CallId, text: str, *, numeric: bool) -> Pending:
+        """Return the pending call that ``answer`` will finish; ``numeric``: it returns a number."""
+        pending = Pending(self.scheduler, f"{text} on {self.name}")
+        self._calls[call] = (pending, numeric)
         return pending
 
     def answer(self, reply: Reply) -> None:
         """Finish a call that slept."""
         error = OSError(reply.error, os.strerror(reply.error)) if reply.error else None
         self.scheduler.progress += 1
-        self._calls.pop(reply.call).finish(reply.value, error)
+        pending, numeric = self._calls.pop(reply.call)
+        pending.finish(reply.value if numeric else None, error)
         self.sleepers.wake()
 
     # ---- misc devices ---------------------------------------------------------------------------
@@ -181,7 +183,7 @@ class Boot:
         error = OSError(errno.EIO, "node crashed", self.name)
         self.sleepers.crash(error)
         calls, self._calls = self._calls, {}
-        for pending in calls.values():
+        for pending, _ in calls.values():
             pending.then = None
             pending.finish(error=error)
 

@@ -122,9 +122,9 @@ class Space:
         self._asked = None
         return self._answer
 
-    def expect(self, call: CallId, text: str) -> Pending:
-        """Return the call that ``call()`` did not answer at once."""
-        return self.module.boot.expect(call, f"{text} on {self.name}")
+    def expect(self, call: CallId, text: str, *, numeric: bool = False) -> Pending:
+        """Return the call that ``call()`` did not answer at once; ``numeric``: see ``Boot``."""
+        return self.module.boot.expect(call, f"{text} on {self.name}", numeric=numeric)
 
     def step(self, question: Input) -> None:
         """Let the lockspace's machine take one step, and carry out what it says."""
