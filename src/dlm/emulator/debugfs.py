@@ -1,25 +1,35 @@
-"""The tree ``debug/dlm``: the state of connections.
+"""The tree ``debug/dlm``: lists of resources and locks, and the state of connections.
 
-Decides: which files there are and when.
-May not know: how connections work.
-Mirrors: the debugfs part of fs/dlm/midcomms.c (Linux 6.1).
+Decides: which files there are and when, which value of a resource or lock stands in which column.
+May not know: the columns' formats (dlm.abi.debugfs, dlm.abi.queues).
+Mirrors: fs/dlm/debug_fs.c and the debugfs part of midcomms.c (Linux 6.1).
 
-``rawmsg``, which sends any bytes to a node on a real kernel, is not there.
+Not there: ``comms/<id>/rawmsg``, and writing to the two files of a lockspace that a real kernel
+lets testers write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import os
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dlm.abi import debugfs as texts
+from dlm.abi.queues import format_queues
+from dlm.core.blocks import LockBlock, Resource
 from dlm.emulator.network import PEER_VERSION
 from dlm.emulator.tree import Directory, File
+from dlm.terms import ResourceFlag
 
 if TYPE_CHECKING:
     from dlm.emulator.module import Module
+    from dlm.emulator.space import Space
 
 _COMMS = "comms"
+_HZ = 250  # of Debian's kernels
+_FIRST_JIFFY = 2**32 - 300 * _HZ  # include/linux/jiffies.h, INITIAL_JIFFIES
 
 
 def root(module: Module) -> Directory:
@@ -28,6 +38,131 @@ def root(module: Module) -> Directory:
     if module.profile.debug_comms:
         directory.entries[_COMMS] = Directory()
     return directory
+
+
+# ---- lockspaces ---------------------------------------------------------------------------------
+
+
+def add(directory: Directory, space: Space) -> None:
+    """Show the files of a lockspace."""
+    if "/" in space.name:  # no file can have such a name
+        return
+    for suffix, mode in texts.FILES.items():
+        directory.entries[f"{space.name}{suffix}"] = File(mode, partial(_SHOW[suffix], space), None)
+
+
+def remove(directory: Directory, space: Space) -> None:
+    """Take the files of a lockspace away; fine when there are none."""
+    for suffix in texts.FILES:
+        directory.entries.pop(f"{space.name}{suffix}", None)
+
+
+def _queues(space: Space) -> bytes:
+    return format_queues(_resources(space))
+
+
+def _locks(space: Space) -> bytes:
+    now = space.module.boot.clock()
+    return texts.format_locks(_resources(space), now, space.module.profile)
+
+
+def _all(space: Space) -> bytes:
+    return texts.format_all(_resources(space), space.module.profile)
+
+
+def _toss(space: Space) -> bytes:
+    return texts.format_toss(
+        (
+            texts.TossedEntry(
+                resource.name,
+                resource.nodeid,
+                resource.master,
+                resource.directory_node,
+                space.nodeid,
+                _FIRST_JIFFY + (resource.tossed_ns or 0) * _HZ // 1_000_000_000,
+                _flags(space, resource, inactive=True),
+            )
+            for resource in space.core.tossed()
+        ),
+        space.module.profile,
+    )
+
+
+def _waiters(space: Space) -> bytes:
+    # Linux 6.12 fs/dlm/debug_fs.c, waiters_read(): not while locking is stopped.
+    if space.module.profile.padded_names and space.core.stopped:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return texts.format_waiters(
+        texts.WaiterEntry(lock.lock_id, int(lock.wait_type), lock.nodeid, lock.resource.name)
+        for lock in space.core.waiters()
+    )
+
+
+_SHOW: dict[str, Callable[[Space], bytes]] = {
+    "": _queues,
+    "_locks": _locks,
+    "_all": _all,
+    "_toss": _toss,
+    "_waiters": _waiters,
+}
+
+
+def _resources(space: Space) -> Iterable[texts.ResourceEntry]:
+    for resource in space.core.resources():
+        yield texts.ResourceEntry(
+            resource.name,
+            resource.nodeid,
+            resource.first_lock_id,
+            _flags(space, resource, inactive=False),
+            int(resource.on_root_list),
+            int(resource.recover_id != 0),
+            resource.recover_locks,
+            resource.value_sequence,
+            resource.value,
+            tuple(
+                _lock(lock)
+                for queue in (
+                    resource.granted,
+                    resource.converting,
+                    resource.waiting,
+                    resource.lookups,
+                )
+                for lock in queue
+            ),
+        )
+
+
+def _flags(space: Space, resource: Resource, *, inactive: bool) -> int:
+    # Linux 6.12 fs/dlm/dlm_internal.h: RSB_HASHED and RSB_INACTIVE say what up to 6.9 the table
+    # said in which a resource is kept.
+    flags = resource.flags
+    if space.module.profile.padded_names:
+        flags |= int(ResourceFlag.HASHED | (ResourceFlag.INACTIVE if inactive else 0))
+    return flags
+
+
+def _lock(lock: LockBlock) -> texts.LockEntry:
+    return texts.LockEntry(
+        lock.lock_id,
+        lock.nodeid,
+        lock.remote_id,
+        lock.pid,
+        lock.xid,
+        lock.exflags,
+        lock.flags,
+        int(lock.status),
+        lock.granted_mode,
+        lock.requested_mode,
+        lock.blocked_mode,
+        int(lock.looking_up),
+        int(lock.wait_type),
+        lock.value_sequence,
+        lock.queued_ns,
+        lock.blocked_ns,
+    )
+
+
+# ---- connections --------------------------------------------------------------------------------
 
 
 def add_comm(module: Module, nodeid: int) -> None:
@@ -39,29 +174,27 @@ def add_comm(module: Module, nodeid: int) -> None:
             shown.entries[name] = File(0o444, partial(show, module, nodeid), None)
 
 
-# ---- connections --------------------------------------------------------------------------------
-
-
-def _state(module: Module, nodeid: int) -> bytes:
+def _comm_state(module: Module, nodeid: int) -> bytes:
     return b"ESTABLISHED\n" if module.endpoint.knows(nodeid) else b"CLOSED\n"
 
 
-def _flags(module: Module, nodeid: int) -> bytes:
+def _comm_flags(module: Module, nodeid: int) -> bytes:
+    # Set only while a connection closes or a batch of messages is not acknowledged yet.
     del module, nodeid
     return b"0\n"
 
 
-def _queued(module: Module, nodeid: int) -> bytes:
+def _comm_queue(module: Module, nodeid: int) -> bytes:
     return b"%d\n" % module.endpoint.queued(nodeid)
 
 
-def _version(module: Module, nodeid: int) -> bytes:
+def _comm_version(module: Module, nodeid: int) -> bytes:
     return b"0x%08x\n" % (PEER_VERSION if module.endpoint.knows(nodeid) else 0)
 
 
 _COMM_SHOW: dict[str, Callable[[Module, int], bytes]] = {
-    "state": _state,
-    "flags": _flags,
-    "send_queue_count": _queued,
-    "version": _version,
+    "state": _comm_state,
+    "flags": _comm_flags,
+    "send_queue_count": _comm_queue,
+    "version": _comm_version,
 }

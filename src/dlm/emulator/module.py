@@ -178,6 +178,7 @@ class Module:
             space.log(f"group join failed {-(error.errno or 0)} {space.event_result}")
             self._forget(space)
             raise
+        debugfs.add(self.debugfs, space)
         space.log("join complete")
         return space
 
@@ -256,6 +257,7 @@ class Module:
     def _forget(self, space: Space) -> None:
         space.end()
         self.spaces.remove(space)
+        debugfs.remove(self.debugfs, space)
         del self.sysfs.entries[directory_name(space.name)]
         self._uevent("remove", space)
 
