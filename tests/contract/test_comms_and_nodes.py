@@ -1,0 +1,435 @@
+"""The attributes of comms and of the nodes of a space, and which of them a start heeds.
+
+Linux 6.1 fs/dlm/config.c, lowcomms.c, member.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+import pytest
+
+from dlm.abi.address import encode_sockaddr
+from tests.contract.machine import CLUSTER, Lockspace, Machine, refused
+
+COMM = f"{CLUSTER}/comms/1"
+NODE = f"{CLUSTER}/spaces/test/nodes/1"
+
+
+@pytest.fixture
+def comm(machine: Machine) -> str:
+    """A fresh comm directory."""
+    machine.mkdir(CLUSTER, COMM)
+    return COMM
+
+
+@pytest.fixture
+def node(machine: Machine) -> str:
+    """A fresh node directory."""
+    machine.mkdir(CLUSTER, f"{CLUSTER}/spaces/test", NODE)
+    return NODE
+
+
+SIGNED = [
+    ("0", "0"),
+    ("7\n", "7"),
+    ("+7", "7"),
+    ("-1", "-1"),
+    ("-0", "0"),
+    ("-0x10", "-16"),
+    ("0x7fffffff", "2147483647"),
+    ("-2147483648", "-2147483648"),
+    ("017", "15"),
+]
+NOT_SIGNED = [
+    ("\n", errno.EINVAL),
+    (" 1", errno.EINVAL),
+    ("1 ", errno.EINVAL),
+    ("1\n\n", errno.EINVAL),
+    ("--1", errno.EINVAL),
+    ("-+1", errno.EINVAL),
+    ("+-1", errno.EINVAL),
+    ("-", errno.EINVAL),
+    ("- 1", errno.EINVAL),
+    ("x", errno.EINVAL),
+    ("2147483648", errno.ERANGE),
+    ("-2147483649", errno.ERANGE),
+    ("4294967295", errno.ERANGE),
+    ("18446744073709551616", errno.ERANGE),
+]
+
+
+# ---- comms --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "reads"),
+    [
+        pytest.param("nodeid", 0o644, "-1\n", marks=pytest.mark.row("1.4 nodeid")),
+        pytest.param("local", 0o644, "0\n", marks=pytest.mark.row("1.4 local")),
+        pytest.param("addr", 0o200, None, marks=pytest.mark.row("1.4 addr")),
+        pytest.param("addr_list", 0o444, "", marks=pytest.mark.row("1.4 addr_list")),
+        pytest.param("mark", 0o644, "0\n", marks=pytest.mark.row("1.4 mark")),
+    ],
+)
+def test_comm_attributes(machine: Machine, comm: str, name: str, mode: int, reads: str) -> None:
+    """Each attribute of a comm has its mode and default; addr cannot even be opened to read."""
+    assert machine.permissions(f"{comm}/{name}") == mode
+    if reads is None:
+        with refused(errno.EACCES):
+            machine.read(f"{comm}/{name}")
+    else:
+        assert machine.read(f"{comm}/{name}") == reads
+
+
+@pytest.mark.row("1.4 nodeid")
+@pytest.mark.parametrize(("text", "reads"), SIGNED)
+def test_comm_nodeid_taken(machine: Machine, comm: str, text: str, reads: str) -> None:
+    """A comm's nodeid is a signed number of 32 bits; negative ones are taken."""
+    assert machine.write(f"{comm}/nodeid", text) == len(text)
+
+    assert machine.read(f"{comm}/nodeid") == reads + "\n"
+
+
+@pytest.mark.row("1.4 nodeid")
+@pytest.mark.parametrize(("text", "number"), NOT_SIGNED)
+def test_comm_nodeid_refused(machine: Machine, comm: str, text: str, number: int) -> None:
+    """Other texts are EINVAL or ERANGE, and nothing changes."""
+    with refused(number):
+        machine.write(f"{comm}/nodeid", text)
+
+    assert machine.read(f"{comm}/nodeid") == "-1\n"
+
+
+@pytest.mark.row("1.3 zero-byte write")
+@pytest.mark.parametrize("name", ["nodeid", "local", "addr", "mark"])
+def test_zero_byte_write_to_a_comm(machine: Machine, comm: str, name: str) -> None:
+    """A write of no bytes is EFAULT in a comm, too."""
+    with refused(errno.EFAULT):
+        machine.write(f"{comm}/{name}", "")
+
+
+@pytest.mark.row("1.4 local")
+@pytest.mark.parametrize("text", ["1", "2\n", "-1"])
+def test_local_taken(machine: Machine, comm: str, text: str) -> None:
+    """Any number is taken for local, and reads back."""
+    assert machine.write(f"{comm}/local", text) == len(text)
+
+    assert machine.read(f"{comm}/local") == text.strip() + "\n"
+
+
+@pytest.mark.row("1.4 local")
+@pytest.mark.parametrize(("text", "number"), [("x", errno.EINVAL), ("2147483648", errno.ERANGE)])
+def test_local_refused(machine: Machine, comm: str, text: str, number: int) -> None:
+    """Local is parsed as a signed number."""
+    with refused(number):
+        machine.write(f"{comm}/local", text)
+
+
+@pytest.mark.row("1.4 local")
+def test_first_local_comm_stays_local(machine: Machine) -> None:
+    """The first comm marked local is this node's; a second one, or a 0 later, changes nothing."""
+    machine.configure(1)
+    machine.add_comm(2, "10.0.0.2", local=True)
+    machine.write(f"{CLUSTER}/comms/1/local", "0")
+
+    lockspace = machine.create()
+
+    assert lockspace.read("recover_nodeid") == "1\n"
+
+
+@pytest.mark.row("1.4 addr")
+@pytest.mark.parametrize("size", [1, 16, 28, 127, 129, 256])
+def test_address_of_another_size(machine: Machine, comm: str, size: int) -> None:
+    """An address is exactly 128 bytes; every other size is EINVAL."""
+    machine.write(f"{comm}/nodeid", "1")
+
+    with refused(errno.EINVAL):
+        machine.write(f"{comm}/addr", encode_sockaddr("10.0.0.1").ljust(256, b"\0")[:size])
+
+    assert machine.read(f"{comm}/addr_list") == ""
+
+
+@pytest.mark.row("1.4 addr")
+def test_at_most_three_addresses(machine: Machine, comm: str) -> None:
+    """A node has at most three addresses; a fourth is ENOSPC, and so is a known one by then."""
+    machine.write(f"{comm}/nodeid", "1")
+    for last in (1, 2, 3):
+        assert machine.write(f"{comm}/addr", encode_sockaddr(f"10.0.0.{last}")) == 128
+
+    with refused(errno.ENOSPC):
+        machine.write(f"{comm}/addr", encode_sockaddr("10.0.0.4"))
+    with refused(errno.ENOSPC):
+        machine.write(f"{comm}/addr", encode_sockaddr("10.0.0.1"))
+
+    lines = machine.read(f"{comm}/addr_list").splitlines()
+    assert lines == ["AF_INET\t10.0.0.1", "AF_INET\t10.0.0.2", "AF_INET\t10.0.0.3"]
+
+
+@pytest.mark.row("1.4 addr", "1.4 shared address list")
+def test_same_address_again(machine: Machine) -> None:
+    """The same address again for a nodeid is EEXIST, from another directory, too."""
+    machine.mkdir(CLUSTER)
+    first = machine.add_comm(2, "10.0.0.2")
+    machine.mkdir(f"{CLUSTER}/comms/again")
+    machine.write(f"{CLUSTER}/comms/again/nodeid", "2")
+    third = machine.add_comm(3, None)
+
+    for path in (first, f"{CLUSTER}/comms/again"):
+        with refused(errno.EEXIST):
+            machine.write(f"{path}/addr", encode_sockaddr("10.0.0.2"))
+    machine.write(f"{third}/addr", encode_sockaddr("10.0.0.2"))
+
+    assert machine.read(f"{CLUSTER}/comms/again/addr_list") == ""
+
+
+@pytest.mark.row("1.4 shared address list")
+def test_directories_of_one_node_share_the_limit(machine: Machine) -> None:
+    """Three addresses are the limit of a nodeid over all of its directories: then ENOSPC."""
+    machine.mkdir(CLUSTER)
+    first = machine.add_comm(2, "10.0.0.1")
+    machine.mkdir(f"{CLUSTER}/comms/again")
+    again = f"{CLUSTER}/comms/again"
+    machine.write(f"{again}/nodeid", "2")
+    machine.write(f"{again}/addr", encode_sockaddr("10.0.0.2"))
+    machine.write(f"{first}/addr", encode_sockaddr("10.0.0.3"))
+
+    with refused(errno.ENOSPC):
+        machine.write(f"{again}/addr", encode_sockaddr("10.0.0.4"))
+
+    assert machine.read(f"{first}/addr_list") == "AF_INET\t10.0.0.1\nAF_INET\t10.0.0.3\n"
+    assert machine.read(f"{again}/addr_list") == "AF_INET\t10.0.0.2\n"
+
+
+@pytest.mark.row("1.4 order of nodeid and addr")
+@pytest.mark.reload
+def test_address_is_filed_under_the_nodeid_of_the_moment(machine: Machine) -> None:
+    """A nodeid written after addr does not take the address along: the node has none."""
+    machine.mkdir(CLUSTER)
+    machine.mkdir(COMM)
+    machine.write(f"{COMM}/nodeid", "9")
+    machine.write(f"{COMM}/addr", encode_sockaddr(machine.address))
+    machine.write(f"{COMM}/nodeid", "1")
+    machine.write(f"{COMM}/local", "1")
+
+    with refused(errno.ENOENT):
+        machine.write(f"{COMM}/mark", "1")
+    machine.write(f"{COMM}/addr", encode_sockaddr(machine.address))
+    machine.create()
+
+
+@pytest.mark.row("1.4 order of nodeid and addr")
+def test_local_may_come_before_the_address(machine: Machine) -> None:
+    """Local may be written at any time before the first create."""
+    machine.mkdir(CLUSTER, COMM)
+    machine.write(f"{COMM}/local", "1")
+    machine.write(f"{COMM}/nodeid", "1")
+    machine.write(f"{COMM}/addr", encode_sockaddr(machine.address))
+
+    lockspace = machine.create()
+
+    assert lockspace.read("recover_nodeid") == "1\n"
+
+
+@pytest.mark.row("1.4 addr_list lines")
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        (encode_sockaddr("127.0.0.1"), "AF_INET\t127.0.0.1\n"),
+        (
+            encode_sockaddr("fe80::1:2"),
+            "AF_INET6\tfe80:0000:0000:0000:0000:0000:0001:0002\n",
+        ),
+        (
+            encode_sockaddr("::ffff:10.0.0.1"),
+            "AF_INET6\t0000:0000:0000:0000:0000:ffff:0a00:0001\n",
+        ),
+        (bytes(128), "<UNKNOWN>\n"),
+        (struct.pack("=H", socket.AF_UNIX) + b"/x".ljust(126, b"\0"), "<UNKNOWN>\n"),
+        (
+            struct.pack("=HH4s", socket.AF_INET, 0xFFFF, bytes([10, 0, 0, 9])).ljust(128, b"\xff"),
+            "AF_INET\t10.0.0.9\n",
+        ),
+    ],
+    ids=["IPv4", "IPv6", "IPv4 in IPv6", "no family", "another family", "port and rubbish"],
+)
+def test_address_lines(machine: Machine, comm: str, address: bytes, line: str) -> None:
+    """addr_list has a line for each address, of any family: IPv4, IPv6 in full, or <UNKNOWN>."""
+    machine.write(f"{comm}/nodeid", "1")
+
+    assert machine.write(f"{comm}/addr", address) == 128
+
+    assert machine.read(f"{comm}/addr_list") == line
+
+
+@pytest.mark.row("1.4 addr_list")
+def test_address_list_is_not_writable(machine: Machine, comm: str) -> None:
+    """addr_list cannot be opened to write, not even by root: EACCES."""
+    with refused(errno.EACCES):
+        machine.write(f"{comm}/addr_list", "x")
+
+
+@pytest.mark.row("1.4 mark")
+def test_mark_needs_an_address(machine: Machine, comm: str) -> None:
+    """Mark is ENOENT before the node has an address, and is a plain unsigned number after it."""
+    machine.write(f"{comm}/nodeid", "1")
+    with refused(errno.ENOENT):
+        machine.write(f"{comm}/mark", "5")
+    with refused(errno.EINVAL):
+        machine.write(f"{comm}/mark", "-5")
+    machine.write(f"{comm}/addr", encode_sockaddr("10.0.0.1"))
+
+    assert machine.write(f"{comm}/mark", "4294967295\n") == 11
+
+    assert machine.read(f"{comm}/mark") == "4294967295\n"
+
+
+@pytest.mark.row("1.4 mark")
+def test_mark_zero_means_the_clusters_mark(machine: Machine, comm: str) -> None:
+    """A mark of 0 is replaced by the cluster's mark, and then shows that."""
+    machine.write(f"{CLUSTER}/mark", "7")
+    machine.write(f"{comm}/nodeid", "1")
+    machine.write(f"{comm}/addr", encode_sockaddr("10.0.0.1"))
+    assert machine.read(f"{comm}/mark") == "0\n"
+
+    machine.write(f"{comm}/mark", "0")
+
+    assert machine.read(f"{comm}/mark") == "7\n"
+
+
+# ---- nodes of a space ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [
+        pytest.param("nodeid", "-1\n", marks=pytest.mark.row("1.5 nodeid")),
+        pytest.param("weight", "1\n", marks=pytest.mark.row("1.5 weight attribute")),
+    ],
+)
+def test_node_attributes(machine: Machine, node: str, name: str, reads: str) -> None:
+    """Each attribute of a node is 0644 and has its default."""
+    assert machine.permissions(f"{node}/{name}") == 0o644
+    assert machine.read(f"{node}/{name}") == reads
+
+
+@pytest.mark.parametrize(("text", "reads"), SIGNED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("nodeid", marks=pytest.mark.row("1.5 nodeid")),
+        pytest.param("weight", marks=pytest.mark.row("1.5 weight attribute")),
+    ],
+)
+def test_node_number_taken(machine: Machine, node: str, name: str, text: str, reads: str) -> None:
+    """Nodeid and weight are signed numbers of 32 bits; negative ones are taken."""
+    assert machine.write(f"{node}/{name}", text) == len(text)
+
+    assert machine.read(f"{node}/{name}") == reads + "\n"
+
+
+@pytest.mark.parametrize(("text", "number"), [*NOT_SIGNED, ("", errno.EFAULT)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("nodeid", marks=pytest.mark.row("1.5 nodeid")),
+        pytest.param("weight", marks=pytest.mark.row("1.5 weight attribute")),
+    ],
+)
+def test_node_number_refused(
+    machine: Machine, node: str, name: str, text: str, number: int
+) -> None:
+    """Other texts are refused, and nothing changes."""
+    before = machine.read(f"{node}/{name}")
+
+    with refused(number):
+        machine.write(f"{node}/{name}", text)
+
+    assert machine.read(f"{node}/{name}") == before
+
+
+@pytest.mark.row("1.5 no space")
+def test_start_without_a_space(machine: Machine) -> None:
+    """A start without a directory of the lockspace's name succeeds and does nothing."""
+    machine.configure()
+    lockspace, pending = machine.begin_create()
+
+    assert lockspace.write("control", "1") == 1
+
+    lockspace.write("event_done", "0")
+    assert machine.still_sleeps(pending)
+    assert lockspace.read("recover_status") == "0\n"
+
+
+@pytest.mark.row("1.5 zero nodes")
+def test_start_without_nodes(machine: Machine) -> None:
+    """A start with an empty list of nodes succeeds and does nothing."""
+    machine.configure()
+    machine.mkdir(f"{CLUSTER}/spaces/test")
+    lockspace, pending = machine.begin_create()
+
+    assert lockspace.write("control", "1") == 1
+
+    lockspace.write("event_done", "0")
+    assert machine.still_sleeps(pending)
+    assert lockspace.read("recover_status") == "0\n"
+
+
+@pytest.mark.row("1.5 when the members are read")
+def test_members_are_read_when_the_lockspace_starts(machine: Machine) -> None:
+    """Members may be written until control is; what is written later waits for a start."""
+    machine.configure()
+    lockspace, pending = machine.begin_create()
+    machine.add_member("test", 1)
+
+    machine.finish_create(lockspace, pending)
+    machine.add_member("test", 77)
+
+    assert lockspace.read("recover_status") == "ff\n"
+
+
+@pytest.mark.row("1.5 weight")
+@pytest.mark.parametrize("weight", [0, 3, 1000])
+def test_weight_of_the_only_member(machine: Machine, weight: int) -> None:
+    """A single member is its own directory node, whatever it weighs."""
+    machine.configure()
+    machine.add_member("test", 1, weight)
+    lockspace = machine.finish_create(*machine.begin_create())
+
+    file = lockspace.open()
+
+    assert file.granted(b"a", 5) == 1
+
+
+@pytest.mark.row("1.5 member without an address", "3 first recovery interrupted")
+def test_member_without_an_address(machine: Machine) -> None:
+    """A recovery with a member out of reach waits; a stop ends it, a new start mends it."""
+    machine.configure()
+    machine.add_member("test", 1)
+    stranger = machine.add_member("test", 2)
+    lockspace, pending = machine.begin_create()
+    lockspace.write("event_done", "0")
+    lockspace.write("control", "1")
+    assert machine.still_sleeps(pending)
+
+    lockspace.stop()
+    assert machine.still_sleeps(pending)
+    machine.rmdir(stranger)
+    lockspace.start()
+
+    assert machine.result(pending) == machine.backend.misc_devices()["dlm_test"]
+
+
+@pytest.mark.row("1.5 nodeid order")
+def test_names_do_not_matter(lockspace: Lockspace, machine: Machine) -> None:
+    """The directory's name is nothing to a start; the nodeid in it is."""
+    lockspace.stop()
+    machine.rmdir(f"{CLUSTER}/spaces/test/nodes/1")
+    machine.mkdir(f"{CLUSTER}/spaces/test/nodes/me")
+    machine.write(f"{CLUSTER}/spaces/test/nodes/me/nodeid", "1")
+
+    lockspace.start()
+
+    assert lockspace.read("recover_nodeid") == "1\n"

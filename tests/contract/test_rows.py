@@ -1,0 +1,72 @@
+"""The suite against its table: which rows of the kernel's interface have a test, and which not."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+from tests.contract.rows import ROWS, UNTESTED
+
+HERE = Path(__file__).parent
+
+
+def marks(function: FunctionType) -> Iterator[pytest.Mark]:
+    """Give a test's own marks and those of its parameters."""
+    for mark in getattr(function, "pytestmark", ()):
+        yield mark
+        if mark.name == "parametrize":
+            for parameters in mark.args[1]:
+                yield from getattr(parameters, "marks", ())
+
+
+def rows_of_tests() -> dict[str, list[str]]:
+    """Return the rows that tests declare, and which tests do."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(HERE.glob("test_*.py")):
+        module = importlib.import_module(f"tests.contract.{path.stem}")
+        for name, function in vars(module).items():
+            if name.startswith("test_") and isinstance(function, FunctionType):
+                for mark in marks(function):
+                    if mark.name == "row":
+                        for row in mark.args:
+                            found.setdefault(row, []).append(f"{path.name}::{name}")
+    return found
+
+
+def test_every_row_has_a_test_or_a_reason() -> None:
+    """Each row of the table has a test, or says why there can be none yet."""
+    missing = [row for row in ROWS if row not in rows_of_tests() and row not in UNTESTED]
+
+    assert not missing, f"rows without test and without reason: {missing}"
+
+
+def test_tests_name_rows_that_exist() -> None:
+    """Each row that a test declares is in the table."""
+    unknown = {row: tests for row, tests in rows_of_tests().items() if row not in ROWS}
+
+    assert not unknown
+
+
+def test_reasons_are_not_stale() -> None:
+    """A row with a reason is in the table and has no test yet, and its reason says something."""
+    stale = [row for row in UNTESTED if row in rows_of_tests() or row not in ROWS or not UNTESTED[row]]
+
+    assert not stale
+
+
+def test_every_test_declares_a_row() -> None:
+    """Each test of the suite, but for these, says which row it holds."""
+    bare = []
+    for path in sorted(HERE.glob("test_*.py")):
+        module = importlib.import_module(f"tests.contract.{path.stem}")
+        for name, function in vars(module).items():
+            if not name.startswith("test_") or not isinstance(function, FunctionType):
+                continue
+            if path.name != Path(__file__).name and "row" not in {m.name for m in marks(function)}:
+                bare.append(f"{path.name}::{name}")
+
+    assert not bare
