@@ -164,6 +164,7 @@ class Sleepers:
         asleep, self._asleep = self._asleep, []
         for _, body, pending in asleep:
             body.close()
+            pending.then = None
             pending.finish(error=error)
 
     # ---- private --------------------------------------------------------------------------------
