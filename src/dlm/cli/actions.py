@@ -7,10 +7,10 @@ Mirrors: the tool of 2005 (names, argument order); poll_done waits, ls, demo and
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dlm.control.record import Record
 
 
-class Argument(NamedTuple):
+class Argument(Record):
     """A positional argument.
 
     ``kind`` names how it is read (dlm.cli.values); ``many`` is "", "?" (optional) or "+" (one or
@@ -26,7 +26,7 @@ class Argument(NamedTuple):
         return {"": f"<{self.name}>", "?": f"[<{self.name}>]", "+": f"<{self.name}>..."}[self.many]
 
 
-class Option(NamedTuple):
+class Option(Record):
     """An option; ``metavar`` "" makes it a switch. ``kind`` as for arguments."""
 
     flag: str
@@ -35,7 +35,7 @@ class Option(NamedTuple):
     kind: str = ""
 
 
-class Action(NamedTuple):
+class Action(Record):
     """An action: its arguments in order, its own options, its help.
 
     ``spoken`` is how many arguments, from the first, a message repeats to say what was tried.

@@ -6,6 +6,7 @@ May not know: what an action does; any kernel.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -37,6 +38,9 @@ def main(
 
 def console() -> None:
     """Run the command line of this process; the console script."""
+    # Nothing of what the tool has loaded is garbage: spare its start and its end the search for
+    # some, which is a tenth of a start (bench/startup.py).
+    gc.freeze()
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

@@ -61,13 +61,18 @@ def find_action(argv: Sequence[str]) -> str | None:
     return None
 
 
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # A width of its own: asking for the terminal's loads shutil and three compressors.
+    return argparse.RawDescriptionHelpFormatter(prog, width=100)
+
+
 def _parser_of(action: Action) -> _Parser:
     parser = _Parser(
         prog=f"{PROGRAM} {action.name}",
         usage=f"{PROGRAM} {' '.join(action.usage().split())} [options]",
         description=f"{action.summary[0].upper()}{action.summary[1:]}.\n\n{action.text}",
         epilog="examples:\n" + "\n".join(f"  {PROGRAM} {each}" for each in action.examples),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_formatter,
         add_help=False,
         allow_abbrev=False,
     )
@@ -78,7 +83,6 @@ def _parser_of(action: Action) -> _Parser:
         else:
             group.add_argument(option.flag, action="store_true", help=option.help)
     group.add_argument("-h", "--help", action="store_true", help="show this text")
-    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     return parser
 
 
@@ -92,11 +96,14 @@ def parse(argv: Sequence[str], name: str) -> Request:
     if name not in ACTIONS:
         raise UsageError(f"unknown action {name!r}; {PROGRAM} alone lists them")
     action = ACTIONS[name]
-    given = vars(_parser_of(action).parse_intermixed_args(list(argv)))
-    words = list(given["words"])
+    options, words = _parser_of(action).parse_known_args(list(argv))
     words.remove(name)
     attempt = " ".join((name, *words[: action.spoken]))
     try:
+        given = vars(options)
+        for word in words:
+            if word.startswith("-") and not word[1:2].isdigit():
+                raise UsageError(f"unknown option {word}")
         values = _bind(action, words)
         for option in (*action.options, *COMMON_OPTIONS):
             _bind_option(option, given, values)

@@ -10,7 +10,6 @@ kernel and answers the next wait (Linux 6.1 fs/dlm/lockspace.c, dlm_event_store(
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 
 from dlm.control.checks import check_lockspace, check_lockspace_id
 from dlm.control.common import (
@@ -182,7 +181,7 @@ def _answer(seen: Seen, *, leave: bool, value: int, again: bool = False) -> Plan
 
 def answered(state: LockspaceState, *, leave: bool) -> LockspaceState:
     """Return the state once the join, or the leave, was answered."""
-    return replace(state, leave_answered=True) if leave else replace(state, join_answered=True)
+    return state.replace(leave_answered=True) if leave else state.replace(join_answered=True)
 
 
 # ---- set_id -------------------------------------------------------------------------------------

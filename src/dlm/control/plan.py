@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from dlm.control.record import Record
 from dlm.errors import RefusedError
 from dlm.ports import (
     Call,
@@ -34,45 +34,39 @@ from dlm.ports import (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Record):
     """Ask the backend itself, by its method's name; result: what the method returns."""
 
     question: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadState:
+class ReadState(Record):
     """Read a file of the state directory; result: bytes, None when there is none."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class WriteState:
+class WriteState(Record):
     """Replace a file of the state directory, remove it when ``content`` is None."""
 
     name: str
     content: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Locked:
+class Locked(Record):
     """Run a plan that never waits, under the node-wide lock; result: the plan's."""
 
     plan: Callable[[], Plan[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenDevice:
+class OpenDevice(Record):
     """Open a misc device; result: a ``File``, which the runner closes if the plan does not."""
 
     name: str
     flags: OpenFlags = OpenFlags.RDWR | OpenFlags.NONBLOCK
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(Record):
     """Begin a call that can sleep, on a file or on the node's trees; result: a ``Begun``.
 
     ``what`` says a device's request in words, for whoever reads what was written or what waits.
@@ -84,16 +78,14 @@ class Submit:
     detached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Record):
     """Wait for a call that was begun; result: the call's."""
 
     begun: Begun
     waiting: str
 
 
-@dataclass(frozen=True, slots=True)
-class NextResult:
+class NextResult(Record):
     """Wait until a file has something to read, then read it; result: bytes."""
 
     file: File
@@ -101,8 +93,7 @@ class NextResult:
     waiting: str
 
 
-@dataclass(frozen=True, slots=True)
-class WaitUntil:
+class WaitUntil(Record):
     """Look again and again until ``check`` returns anything but ``Waiting``; result: that.
 
     ``what`` completes "wait until …". ``dry`` is the answer that a dry run gives.
@@ -113,8 +104,7 @@ class WaitUntil:
     dry: Any = None  # Any: as the check's result
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Record):
     """Tell the caller something that is no error."""
 
     text: str

@@ -10,7 +10,6 @@ before; afterwards only what is seen is reported.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 from dlm.control.checks import check_event, check_lockspace, check_members
 from dlm.control.common import absent, check_controller, dialect, find, find_with_state
@@ -18,6 +17,7 @@ from dlm.control.life import answered
 from dlm.control.nodes import lockspace_running_with
 from dlm.control.plan import Note, Plan, Result, Waiting, WaitUntil, locked
 from dlm.control.reasons import CheckError, Reason
+from dlm.control.record import Record
 from dlm.control.seen import Comm, Member, Nodes, Phase, Seen
 from dlm.control.state import (
     LockspaceState,
@@ -41,7 +41,7 @@ def stop(name: str, *, force: bool = False) -> Plan[None]:
     seen = yield from locked(lambda: _note_done(name))
     begun = yield from dialect.begin_stop(name)
     yield Result(begun, f"the lock operations in {name} to come to an end")
-    yield from locked(lambda: update(seen, lambda state: replace(state, stopped=True)))
+    yield from locked(lambda: update(seen, lambda state: state.replace(stopped=True)))
 
 
 def _note_done(name: str) -> Plan[Seen]:
@@ -49,15 +49,14 @@ def _note_done(name: str) -> Plan[Seen]:
     seen, state = yield from find_with_state(name)
     done = state.done_now(seen)
     if done != state.done:
-        yield from remember(seen, replace(state, done=done))
+        yield from remember(seen, state.replace(done=done))
     return seen
 
 
 # ---- start --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
+class _Start(Record):
     """What a start found before its first write."""
 
     seen: Seen
@@ -214,7 +213,7 @@ def _begin(found: _Start, event_nr: int, wanted: tuple[int, ...]) -> Plan[None]:
         inode = yield from dialect.comm_inode(path)
         comms.append((nodeid, inode))
         yield from update_node(nodeid, comm=inode)
-    begun = replace(state, last_start=event_nr, stopped=False, members=tuple(comms))
+    begun = state.replace(last_start=event_nr, stopped=False, members=tuple(comms))
     answer = seen.phase is Phase.JOINING and not state.join_answered
     yield from remember(seen, begun)
     try:
@@ -285,7 +284,7 @@ def _finish(name: str, event_nr: int) -> Plan[None]:
     if state.done_now(seen) != event_nr:
         raise CheckError(Reason.NOT_DONE, f"start {event_nr} of {name} is not done yet")
     if state.done != event_nr:
-        yield from remember(seen, replace(state, done=event_nr))
+        yield from remember(seen, state.replace(done=event_nr))
 
 
 def wait_running(name: str) -> Plan[Seen]:

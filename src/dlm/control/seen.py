@@ -6,9 +6,9 @@ May not know: how a dialect finds them out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
+from dlm.control.record import Record
 from dlm.terms import RecoverStatus
 
 
@@ -27,8 +27,7 @@ class Phase(Enum):
     """Its removal waits: for event_done, or for the last file on it to be closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Record):
     """A lockspace as the kernel shows it at one moment.
 
     ``inode`` is its sysfs directory's: another life of the same name has another one. ``minor`` is
@@ -47,8 +46,7 @@ class Seen:
         return bool(self.status & RecoverStatus.DONE)
 
 
-@dataclass(frozen=True, slots=True)
-class Comm:
+class Comm(Record):
     """A node as it was set: where, its addresses, whether it is this node.
 
     ``inode`` tells a comm that was made again from the one before.
@@ -61,8 +59,7 @@ class Comm:
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Nodes:
+class Nodes(Record):
     """All nodes that were set, by node id; ``root`` is where the dialect keeps them."""
 
     root: str
@@ -75,8 +72,7 @@ class Nodes:
         return next((comm for comm in self.comms.values() if comm.local), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Record):
     """A member as it is configured for a lockspace; the next start reads it."""
 
     nodeid: int

@@ -12,16 +12,15 @@ lockspace's file counts for one life of it, told by boot id and inode of its sys
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 
 from dlm.control.plan import Ask, Plan, ReadState, WriteState
+from dlm.control.record import Record
 from dlm.control.seen import Phase, Seen
 
 NODES = "nodes"
 
 
-@dataclass(frozen=True, slots=True)
-class LockspaceState:
+class LockspaceState(Record):
     """What is remembered of one life of a lockspace.
 
     ``last_start`` is 0 before the first start; ``done`` the last start seen done; ``stopped`` says
@@ -42,8 +41,7 @@ class LockspaceState:
         return self.last_start if seen.done and not self.stopped else self.done
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
+class NodeState(Record):
     """What is remembered of a node: its weight, and the comm it last took part with (0: none)."""
 
     weight: int = 1
@@ -151,9 +149,9 @@ def update_node(
     nodes = yield from recall_nodes()
     node = NodeState() if fresh else nodes.get(nodeid, NodeState())
     if weight is not None:
-        node = replace(node, weight=weight)
+        node = node.replace(weight=weight)
     if comm is not None:
-        node = replace(node, comm=comm)
+        node = node.replace(comm=comm)
     if nodes.get(nodeid, NodeState()) != node:
         yield from remember_nodes({**nodes, nodeid: node})
 
