@@ -7,7 +7,7 @@ Mirrors: include/uapi/linux/dlmconstants.h, dlm.h, dlm_device.h (Linux 5.10 … 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
 from typing import NewType
 
@@ -167,6 +167,8 @@ class KernelProfile:
     """Cluster attributes have one module-wide value, not a copy per directory (6.13)."""
     deprecated_timeouts: bool
     """cluster/timewarn_cs and waitwarn_us exist (5.10)."""
+    guesses_middle_conversions: bool
+    """After recovery a PR-CW conversion under way gets its granted mode by guess (up to 6.12)."""
     padded_names: bool
     """Resource names are compared padded with zeros to 64 bytes (6.10)."""
     minors_from: int
@@ -180,19 +182,45 @@ class KernelProfile:
     "member" (6.1), with the first "address" (6.6)."""
 
 
+_5_10 = KernelProfile(
+    name="5.10",
+    merged_results=True,
+    ids_free_when_read=True,
+    node_id_from_name=False,
+    release_recover=False,
+    max_addresses=3,
+    shared_cluster_attributes=False,
+    deprecated_timeouts=True,
+    guesses_middle_conversions=True,
+    padded_names=False,
+    minors_from=59,
+    minors_step=-1,
+    reserved_flag=False,
+    debug_comms="",
+)
+_6_1 = replace(_5_10, name="6.1", deprecated_timeouts=False, minors_from=122, debug_comms="member")
+_6_12 = replace(
+    _6_1,
+    name="6.12",
+    merged_results=False,
+    ids_free_when_read=False,
+    padded_names=True,
+    minors_from=262,
+    minors_step=1,
+    reserved_flag=True,
+    debug_comms="address",
+)
+_7_2 = replace(
+    _6_12,
+    name="7.2",
+    node_id_from_name=True,
+    release_recover=True,
+    max_addresses=8,
+    shared_cluster_attributes=True,
+    guesses_middle_conversions=False,
+)
+
 KERNELS: dict[str, KernelProfile] = {
-    profile.name: profile
-    for profile in (
-        KernelProfile("5.10", True, True, False, False, 3, False, True, False, 59, -1, False, ""),
-        KernelProfile(
-            "6.1", True, True, False, False, 3, False, False, False, 122, -1, False, "member"
-        ),
-        KernelProfile(
-            "6.12", False, False, False, False, 3, False, False, True, 262, 1, True, "address"
-        ),
-        KernelProfile(
-            "7.2", False, False, True, True, 8, True, False, True, 262, 1, True, "address"
-        ),
-    )
+    profile.name: profile for profile in (_5_10, _6_1, _6_12, _7_2)
 }
 """The profiles that the emulator can take, by name."""

@@ -207,6 +207,7 @@ class Timer(Enum):
     """The timers of a lockspace; each is set at most once at a time."""
 
     BARRIER_POLL = "barrier poll"
+    QUERY_RETRY = "query retry"
     TOSS_SCAN = "toss scan"
 
 

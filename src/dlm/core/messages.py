@@ -109,6 +109,7 @@ class RecoveryMessage:
     want_slots: bool = False
     exflags: int = 0
     generation: int = 0
+    slot: int = 0
     slots: tuple[tuple[int, int], ...] = ()
     name: bytes = b""
     names: tuple[bytes, ...] = ()

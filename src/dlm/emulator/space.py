@@ -221,6 +221,7 @@ class Space:
         """Stop the recovery thread: no recovery begins or goes on from here."""
         self._deaf = True
         self._cancel(CancelTimer(Timer.BARRIER_POLL))
+        self._cancel(CancelTimer(Timer.QUERY_RETRY))
 
     def end(self) -> None:
         """Note that the lockspace is gone; its timers go with it."""
@@ -246,7 +247,7 @@ class Space:
     def _set_timer(self, output: SetTimer) -> None:
         timer = output.timer
         self._scheduler.cancel(self._timers.get(timer))
-        if not (self.gone or (self._deaf and timer is Timer.BARRIER_POLL)):
+        if not (self.gone or (self._deaf and timer is not Timer.TOSS_SCAN)):
             self._timers[timer] = self._scheduler.schedule(
                 output.after, partial(self._fire, timer), idle=True
             )

@@ -1,0 +1,356 @@
+"""One lockspace on one node: a machine that takes inputs and gives outputs.
+
+Decides: which input goes where, what waits while locking is stopped, when recovery begins and what
+its end sets going.
+May not know: how inputs come about and where outputs go.
+Mirrors: the entry points of fs/dlm/user.c and lock.c, dlm_ls_stop(), dlm_ls_start(),
+dlm_receive_message(), dlm_receive_rcom() (Linux 6.1).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, Final
+
+from dlm.core import directory, rebuilding, receiving, results, users
+from dlm.core.blocks import LockBlock, Resource
+from dlm.core.events import (
+    Adopt,
+    CloseFile,
+    Convert,
+    Deadlock,
+    Deliver,
+    FileId,
+    Input,
+    OpenFile,
+    Output,
+    Purge,
+    RecoveryEnded,
+    Reply,
+    Request,
+    SetNoDirectory,
+    Start,
+    StartMember,
+    Stop,
+    TakeResult,
+    Timer,
+    TimerFired,
+    Tune,
+    Unlock,
+)
+from dlm.core.messages import LockMessage, RecoveryMessage, RecoveryType
+from dlm.core.recovery import Recovery, RecoveryFailed, answer
+from dlm.core.state import OpenFileState, Refused, State
+from dlm.terms import KernelProfile, NodeId, RecoverStatus
+
+_REPLIES: Final = frozenset(
+    {
+        RecoveryType.STATUS_REPLY,
+        RecoveryType.NAMES_REPLY,
+        RecoveryType.LOOKUP_REPLY,
+        RecoveryType.LOCK_REPLY,
+    }
+)
+_LOOKUPS: Final = frozenset({RecoveryType.LOOKUP, RecoveryType.LOOKUP_REPLY})
+_LOCKS: Final = frozenset({RecoveryType.LOCK, RecoveryType.LOCK_REPLY})
+_NODES: Final = int(RecoverStatus.NODES)
+_DIR: Final = int(RecoverStatus.DIR)
+
+
+class Lockspace:
+    """A lockspace on a node; ``step`` is all that ever changes it."""
+
+    def __init__(
+        self,
+        name: str,
+        node: NodeId,
+        profile: KernelProfile,
+        *,
+        exflags: int = 0,
+        table_size: int = 1024,
+    ) -> None:
+        self.name = name
+        self._state = State(name, node, profile, exflags, table_size)
+        self._recovery: Recovery | None = None
+        self._next: tuple[int, tuple[StartMember, ...]] | None = None
+        """A start that waits for the recovery before it: its sequence number and members."""
+
+    # ---- what can be seen -----------------------------------------------------------------------
+
+    @property
+    def node(self) -> int:
+        """This node's id."""
+        return self._state.node
+
+    @property
+    def stopped(self) -> bool:
+        """Say whether locking is off: before the first recovery, and from a stop to the next."""
+        return self._state.stopped
+
+    @property
+    def recover_status(self) -> int:
+        """Return the bits of the attribute recover_status."""
+        return self._state.recover_status
+
+    @property
+    def recover_nodeid(self) -> int:
+        """Return the member that recovery asked last."""
+        return self._state.recover_nodeid
+
+    @property
+    def no_directory(self) -> bool:
+        """Say whether masters are a fixed hash of names."""
+        return self._state.no_directory
+
+    @property
+    def generation(self) -> int:
+        """Return how many times the members have agreed on who they are."""
+        return self._state.generation
+
+    @property
+    def progress(self) -> int:
+        """Return a number that grows with every real change."""
+        return self._state.progress
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Return the members' ids in ascending order."""
+        return tuple(member.nodeid for member in self._state.members)
+
+    def has_result(self, file: FileId) -> bool:
+        """Say whether a file has unread results."""
+        return results.has_result(self._state, file)
+
+    def busy(self) -> bool:
+        """Say whether any lock block exists, as a release without force asks."""
+        return bool(self._state.locks.locks)
+
+    def lock(self, lock_id: int) -> LockBlock | None:
+        """Return the lock block of an id."""
+        return self._state.locks.locks.get(lock_id)
+
+    def resources(self) -> list[Resource]:
+        """Return the resources in use, in the order of debugfs."""
+        return self._state.resources.walk()
+
+    def tossed(self) -> list[Resource]:
+        """Return the resources that are unused, in the order of debugfs."""
+        return self._state.resources.walk_tossed()
+
+    def waiters(self) -> list[LockBlock]:
+        """Return the locks that wait for a reply, in the order of debugfs."""
+        return self._state.walk_waiters()
+
+    def blocked_calls(self) -> int:
+        """Return how many calls wait for the end of recovery."""
+        return len(self._state.blocked)
+
+    # ---- the machine ----------------------------------------------------------------------------
+
+    def step(self, question: Input, now: int = 0) -> list[Output]:
+        """Take one input; return what it brings about, in order.
+
+        ``now`` is the node's clock in nanoseconds; it is shown and compared, never waited for.
+        """
+        state = self._state
+        state.now = now
+        outputs: list[Output] = []
+        state.outputs = outputs
+        _STEP[type(question)](self, question)
+        return outputs
+
+    # ---- calls ----------------------------------------------------------------------------------
+
+    def _run(self, question: Any) -> None:  # Any: the command's type chooses the rule
+        """Carry out a user's command and answer it."""
+        state = self._state
+        try:
+            value = _COMMANDS[type(question)](state, question)
+        except Refused as refusal:
+            state.outputs.append(Reply(question.call, error=refusal.number))
+        else:
+            state.progress += 1
+            state.outputs.append(Reply(question.call, value))
+
+    def _run_or_block(self, question: Any) -> None:  # Any: as above
+        """Carry out a command, once locking is on; all its checks come after that wait."""
+        if self._state.stopped:
+            self._state.progress += 1
+            self._state.blocked.append(question)
+        else:
+            self._run(question)
+
+    def _purge(self, question: Purge) -> None:
+        if question.nodeid not in (0, self._state.node):
+            self._state.reply(question.call, users.send_purge(self._state, question))
+        else:
+            self._run_or_block(question)
+
+    def _open(self, question: OpenFile) -> None:
+        self._state.files[question.file] = OpenFileState()
+
+    def _take(self, question: TakeResult) -> None:
+        state = self._state
+        result = results.take(state, question.file, question.room)
+        if result is not None:
+            state.progress += 1
+        state.outputs.append(Reply(question.call, result=result))
+
+    # ---- control --------------------------------------------------------------------------------
+
+    def _stop(self, question: Stop) -> None:
+        state = self._state
+        state.progress += 1
+        state.stopped = True
+        state.recovery_stopped = True
+        state.recover_sequence += 1
+        self._next = None
+        self._abort(errno.EINTR)
+        state.slots = ()
+        state.recover_status = 0
+        state.reply(question.call)
+
+    def _abort(self, number: int) -> None:
+        recovery, self._recovery = self._recovery, None
+        if recovery is not None:
+            recovery.abort()
+            self._state.outputs.append(RecoveryEnded(number))
+
+    def _start(self, question: Start) -> None:
+        state = self._state
+        state.progress += 1
+        state.recover_sequence += 1
+        self._next = (state.recover_sequence, question.members)
+        if self._recovery is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Take the start that waits, if one does (do_ls_recovery)."""
+        state = self._state
+        if self._next is None:
+            return
+        (sequence, members), self._next = self._next, None
+        state.recovery_stopped = False
+        self._recovery = Recovery(state, sequence, members)
+        self._drive(self._recovery.begin)
+
+    def _drive(self, go_on: Callable[[], bool]) -> None:
+        """Let the recovery go on; see to its end."""
+        recovery = self._recovery
+        assert recovery is not None
+        try:
+            if not go_on():
+                return
+        except RecoveryFailed as failure:
+            self._abort(failure.number)
+            self._begin()
+            return
+        self._recovery = None
+        self._state.progress += 1
+        if recovery.sequence != self._state.recover_sequence:
+            # A newer start came meanwhile: locking stays off until that is done.
+            self._state.outputs.append(RecoveryEnded(errno.EINTR))
+            self._begin()
+            return
+        self._enable(recovery)
+
+    def _enable(self, recovery: Recovery) -> None:
+        """Locking is on: what waited goes on (the end of ls_recover)."""
+        state = self._state
+        state.gone.clear()
+        state.stopped = False
+        while state.saved:
+            source, message = state.saved.popleft()
+            receiving.receive(state, source, message)
+        rebuilding.repeat_waiters(state)
+        rebuilding.grant_recovered(state)
+        state.log(f"dlm_recover {recovery.sequence} generation {state.generation} done")
+        state.outputs.append(RecoveryEnded(0))
+        blocked = list(state.blocked)
+        state.blocked.clear()
+        for question in blocked:
+            self._run(question)
+
+    def _no_directory(self, question: SetNoDirectory) -> None:
+        del question
+        self._state.no_directory = True
+
+    def _tune(self, question: Tune) -> None:
+        self._state.toss_secs = question.toss_secs
+        self._state.scan_secs = question.scan_secs
+
+    # ---- messages and timers --------------------------------------------------------------------
+
+    def _deliver(self, question: Deliver) -> None:
+        message, source = question.message, int(question.source)
+        if isinstance(message, LockMessage):
+            self._receive(source, message)
+        else:
+            self._receive_recovery(source, message)
+
+    def _receive(self, source: int, message: LockMessage) -> None:
+        state = self._state
+        state.progress += 1
+        if not state.stopped:
+            receiving.receive(state, source, message)
+        elif state.generation:
+            state.saved.append((source, message))
+        else:
+            state.log(f"receive {int(message.type)} from {source} ignore old gen")
+
+    def _receive_recovery(self, source: int, message: RecoveryMessage) -> None:
+        """dlm_receive_rcom(): what comes too early or too late is ignored."""
+        state = self._state
+        kind = message.type
+        if kind is not RecoveryType.STATUS:
+            if state.recovery_stopped:
+                return
+            if kind in _REPLIES and message.sequence_reply != state.recover_sequence:
+                return
+            needs_nodes = kind is not RecoveryType.STATUS_REPLY
+            if needs_nodes and not state.recover_status & _NODES:
+                return
+            if kind in _LOOKUPS | _LOCKS and not state.recover_status & _DIR:
+                return
+        recovery = self._recovery
+        if kind not in _REPLIES:
+            answer(state, recovery, source, message)
+        elif recovery is not None:
+            self._drive(lambda: recovery.receive(source, message))
+
+    def _timer(self, question: TimerFired) -> None:
+        recovery = self._recovery
+        if question.timer is Timer.TOSS_SCAN:
+            directory.scan(self._state)
+        elif recovery is not None:
+            self._drive(lambda: recovery.timer(question.timer))
+
+
+_COMMANDS: Final[dict[type, Callable[[State, Any], int]]] = {
+    Request: users.request,
+    Convert: users.convert,
+    Adopt: users.adopt,
+    Unlock: users.unlock,
+    Deadlock: users.deadlock,
+    Purge: users.purge,
+    CloseFile: users.close,
+}
+
+_STEP: Final[dict[type, Callable[[Lockspace, Any], None]]] = {
+    OpenFile: Lockspace._open,
+    CloseFile: Lockspace._run_or_block,
+    Request: Lockspace._run_or_block,
+    Convert: Lockspace._run_or_block,
+    Adopt: Lockspace._run,
+    Unlock: Lockspace._run_or_block,
+    Deadlock: Lockspace._run_or_block,
+    Purge: Lockspace._purge,
+    TakeResult: Lockspace._take,
+    Stop: Lockspace._stop,
+    Start: Lockspace._start,
+    SetNoDirectory: Lockspace._no_directory,
+    Tune: Lockspace._tune,
+    Deliver: Lockspace._deliver,
+    TimerFired: Lockspace._timer,
+}

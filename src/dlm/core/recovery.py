@@ -1,0 +1,559 @@
+"""Recovery: its steps and barriers, from the list of members to the end.
+
+Decides: the order of the steps, what each asks of which member, when all have reached a barrier.
+May not know: what is done to a lock or resource (rebuilding.py); clocks: delays are timers.
+Mirrors: ls_recover() of fs/dlm/recoverd.c, fs/dlm/member.c, rcom.c and the waits of recover.c
+(Linux 6.1).
+
+A recovery is a generator that yields what it waits for and is sent the answer; ``STEPS`` is the
+table of what it goes through. The node with the lowest id asks every member whether it has reached
+a step and then sets the step's ``…_ALL`` bit; the others ask that node for the bit.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, replace
+
+from dlm.core import rebuilding
+from dlm.core.blocks import NEW_MASTER, Member, Resource, SavedMessage
+from dlm.core.directory import clear_tossed, look_up
+from dlm.core.events import CancelTimer, SetTimer, StartMember, Timer
+from dlm.core.messages import MessageType, RecoveryMessage, RecoveryType
+from dlm.core.state import Refused, State, queued_locks
+from dlm.terms import RecoverStatus
+
+QUERY_RETRY = 5.0
+"""Seconds after which an unanswered question is put again (recover_timer's default)."""
+
+NAMES_ROOM = 4096 - 48
+"""Bytes of names that one NAMES_REPLY holds; each name takes two more."""
+
+_RETRY_STEP = 0.02
+_RETRY_MAX = 1.0
+
+
+class RecoveryFailed(Exception):
+    """A recovery cannot go on; ``number`` is the errno."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+# ---- what a recovery waits for ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Ask a member and wait for its reply; put again when none comes."""
+
+    target: int
+    type: RecoveryType
+    name: bytes = b""
+    want_slots: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Wait until nothing is left of what was asked for many resources at once."""
+
+
+Wait = Question | Delay | Answers
+Steps = Generator[Wait, RecoveryMessage | None, None]
+Told = Generator[Wait, RecoveryMessage | None, RecoveryMessage]
+
+
+class Recovery:
+    """One recovery of one lockspace."""
+
+    def __init__(self, state: State, sequence: int, members: tuple[StartMember, ...]) -> None:
+        self.state = state
+        self.sequence = sequence
+        self.configured = members
+        self.root: list[Resource] = []
+        self.rebuilds = False
+        """Members are gone, so locks are purged and rebuilt."""
+        self.awaited: dict[int, Resource] = {}
+        """Resources for which answers are outstanding, by the id that the answers carry."""
+        self.rebuilt_here = 0
+        self._question: Question | None = None
+        self._question_id = 0
+        self._wait: Wait | None = None
+        self._steps = _recover(self)
+
+    # ---- driven by the lockspace ----------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Go as far as possible without an answer; True when recovery has come to its end.
+
+        This, and whatever else goes on with it, raises ``RecoveryFailed``.
+        """
+        return self._go_on(None)
+
+    def abort(self) -> None:
+        """A stop has come: leave everything so that a new recovery can begin."""
+        self._steps.close()
+        self._wait = None
+        self._forget_question()
+        for resource in self.awaited.values():
+            resource.recover_locks = 0
+            resource.recover_id = 0
+        self.awaited.clear()
+        self.state.outputs.append(CancelTimer(Timer.BARRIER_POLL))
+        self.release_root()
+
+    def timer(self, timer: Timer) -> bool:
+        """A timer has run out; True at the end of recovery."""
+        if timer is Timer.BARRIER_POLL and isinstance(self._wait, Delay):
+            return self._go_on(None)
+        if timer is Timer.QUERY_RETRY and self._question is not None:
+            self._put(self._question)
+        return False
+
+    def receive(self, source: int, message: RecoveryMessage) -> bool:
+        """A reply has come; True at the end of recovery."""
+        if message.type in (RecoveryType.STATUS_REPLY, RecoveryType.NAMES_REPLY):
+            if self._question is None or message.id != self._question_id:
+                return False
+            self._forget_question()
+            return self._go_on(message)
+        if message.type is RecoveryType.LOOKUP_REPLY:
+            resource = self.awaited.pop(message.id, None)
+            if resource is None:
+                return False
+            resource.recover_id = 0
+            self.state.progress += 1
+            rebuilding.master_found(self.state, resource, message.result)
+        elif message.lock is not None:
+            self._lock_answered(source, message)
+        return isinstance(self._wait, Answers) and not self.awaited and self._go_on(None)
+
+    def release_root(self) -> None:
+        """Let go of the resources that this recovery went through."""
+        for resource in self.root:
+            resource.on_root_list = False
+            self.state.put(resource)
+        self.root = []
+
+    # ---- inside ---------------------------------------------------------------------------------
+
+    def _go_on(self, answer: RecoveryMessage | None) -> bool:
+        self._wait = None
+        while True:
+            try:
+                wait = self._steps.send(answer)
+            except StopIteration:
+                return True
+            answer = None
+            if isinstance(wait, Question):
+                self.state.recover_nodeid = wait.target
+                if wait.target == self.state.node:
+                    answer = RecoveryMessage(
+                        RecoveryType.STATUS_REPLY, result=self.state.recover_status
+                    )
+                    continue
+                self._put(wait)
+            elif isinstance(wait, Delay):
+                self.state.outputs.append(SetTimer(Timer.BARRIER_POLL, wait.seconds))
+            elif not self.awaited:
+                continue
+            self._wait = wait
+            return False
+
+    def _put(self, question: Question) -> None:
+        self._question = question
+        self._question_id += 1
+        self.send(
+            question.target,
+            RecoveryMessage(
+                question.type,
+                id=self._question_id,
+                name=question.name,
+                want_slots=question.want_slots,
+            ),
+        )
+        self.state.outputs.append(SetTimer(Timer.QUERY_RETRY, QUERY_RETRY))
+
+    def _forget_question(self) -> None:
+        if self._question is not None:
+            self._question = None
+            self.state.outputs.append(CancelTimer(Timer.QUERY_RETRY))
+
+    def _lock_answered(self, source: int, message: RecoveryMessage) -> None:
+        rebuilt = message.lock
+        lock = self.state.locks.locks.get(rebuilt.lock_id) if rebuilt is not None else None
+        if rebuilt is None or lock is None or not lock.is_process_copy:
+            return
+        resource = lock.resource
+        if rebuilt.result == -errno.EBADR:
+            # The new master does not know yet that it is: send the lock again.
+            self.send_lock(source, resource, lock.lock_id)
+            return
+        self.state.progress += 1
+        lock.remote_id = rebuilt.remote_id
+        resource.recover_locks -= 1
+        if not resource.recover_locks:
+            resource.flags &= ~NEW_MASTER
+            self.awaited.pop(resource.recover_id, None)
+            resource.recover_id = 0
+
+    def send(self, target: int, message: RecoveryMessage) -> None:
+        """Send a message of this recovery."""
+        send(self.state, target, message)
+
+    def send_lock(self, target: int, resource: Resource, lock_id: int) -> None:
+        """Send one of our locks to its new master."""
+        lock = self.state.locks.locks[lock_id]
+        self.send(
+            target,
+            RecoveryMessage(
+                RecoveryType.LOCK, id=resource.recover_id, lock=rebuilding.pack(resource, lock)
+            ),
+        )
+
+    def expect_answer(self, resource: Resource) -> None:
+        """Count a resource among those for which answers are outstanding."""
+        number = 1
+        while number in self.awaited:
+            number = max(self.awaited) + 1
+        resource.recover_id = number
+        self.awaited[number] = resource
+
+
+def send(state: State, target: int, message: RecoveryMessage, reply_to: int = 0) -> None:
+    """Send a recovery message with this node's recovery sequence."""
+    state.send(target, replace(message, sequence=state.recover_sequence, sequence_reply=reply_to))
+
+
+# ---- the steps ----------------------------------------------------------------------------------
+
+
+def _recover(recovery: Recovery) -> Steps:
+    state = recovery.state
+    state.log(f"dlm_recover {recovery.sequence}")
+    clear_tossed(state)
+    recovery.root = list(reversed(state.resources.walk()))
+    for resource in recovery.root:
+        resource.on_root_list = True
+    for step in STEPS:
+        yield from step.work(recovery)
+        state.recover_status |= step.status
+        state.progress += 1
+        yield from step.barrier(recovery, step.status)
+        state.progress += 1
+
+
+def _members(recovery: Recovery) -> Steps:
+    """Who has gone, who is new; ask every member once (dlm_recover_members)."""
+    state = recovery.state
+    departed = len(state.gone)
+    configured = {member.nodeid: member for member in reversed(recovery.configured)}
+    for member in list(state.members):
+        now = configured.get(member.nodeid)  # type: ignore[call-overload]  # a NodeId is an int
+        if now is not None and not now.new:
+            continue
+        state.log(
+            f"remove member {member.nodeid}"
+            + (f" comm_seq {member.comm} {now.comm}" if now is not None else "")
+        )
+        departed += 1
+        state.members.remove(member)
+        state.gone.append(member)
+    for new in recovery.configured:
+        if not state.is_member(new.nodeid):
+            state.members.append(Member(int(new.nodeid), new.weight, new.comm))
+            state.log(f"add member {new.nodeid}")
+    state.members.sort(key=lambda member: member.nodeid)
+    state.low_node = state.members[0].nodeid
+    state.directory_nodes = _directory_nodes(state.members)
+    recovery.rebuilds = bool(departed) or state.no_directory
+    for member in list(state.members):
+        yield from _ask(recovery, Question(member.nodeid, RecoveryType.STATUS))
+    state.log(f"dlm_recover_members {len(state.members)} nodes")
+    for resource in recovery.root:
+        resource.directory_node = state.directory_node(resource.hash)
+
+
+def _directory_nodes(members: list[Member]) -> list[int]:
+    """Each member as often as its weight, in order of node id; all once when all weigh nothing."""
+    nodes = [member.nodeid for member in members for _ in range(member.weight)]
+    return nodes or [member.nodeid for member in members]
+
+
+def _directory(recovery: Recovery) -> Steps:
+    """Collect from every member the names that it masters and we keep (dlm_recover_directory)."""
+    state = recovery.state
+    if state.no_directory:
+        return
+    state.log("dlm_recover_directory")
+    count = 0
+    for member in list(state.members):
+        if member.nodeid == state.node:
+            continue
+        last, complete = b"", False
+        while not complete:
+            reply = yield from _ask(recovery, Question(member.nodeid, RecoveryType.NAMES, last))
+            for name in reply.names:
+                look_up(state, member.nodeid, name, from_master=True)
+                last = name
+                count += 1
+            complete = reply.complete
+    state.log(f"dlm_recover_directory {count} in {count} new")
+
+
+def _locks(recovery: Recovery) -> Steps:
+    """Purge, find new masters, send them our locks: where somebody has gone."""
+    state = recovery.state
+    rebuilding.settle_waiters(state)
+    if not recovery.rebuilds:
+        return
+    rebuilding.purge_gone(state, recovery.root)
+    yield from _masters(recovery)
+    yield from _rebuild(recovery)
+
+
+def _masters(recovery: Recovery) -> Steps:
+    """dlm_recover_masters(): every directory node is asked at once."""
+    state = recovery.state
+    state.log("dlm_recover_masters")
+    count = 0
+    for resource in recovery.root:
+        if state.no_directory:
+            rebuilding.set_static_master(state, resource)
+            count += 1
+            continue
+        was_new = resource.flags & NEW_MASTER
+        asked = rebuilding.find_new_master(state, resource)
+        if asked is not None:
+            recovery.expect_answer(resource)
+            recovery.send(
+                asked,
+                RecoveryMessage(RecoveryType.LOOKUP, id=resource.recover_id, name=resource.name),
+            )
+        count += asked is not None or bool(resource.flags & NEW_MASTER and not was_new)
+    state.log(f"dlm_recover_masters {count} of {len(recovery.root)}")
+    yield Answers()
+
+
+def _rebuild(recovery: Recovery) -> Steps:
+    """dlm_recover_locks(): every lock is sent at once."""
+    state = recovery.state
+    count = 0
+    for resource in recovery.root:
+        if resource.is_master:
+            resource.flags &= ~NEW_MASTER
+            continue
+        if not resource.flags & NEW_MASTER:
+            continue
+        locks = list(queued_locks(resource))
+        if not locks:
+            resource.flags &= ~NEW_MASTER
+            continue
+        recovery.expect_answer(resource)
+        for lock in locks:
+            resource.recover_locks += 1
+            recovery.send_lock(resource.nodeid, resource, lock.lock_id)
+        count += len(locks)
+    state.log(f"dlm_recover_locks {count} out")
+    yield Answers()
+
+
+def _done(recovery: Recovery) -> Iterable[Wait]:
+    """Make the resources whole and drop saved messages that mean nothing any more."""
+    state = recovery.state
+    if recovery.rebuilds:
+        state.log(f"dlm_recover_locks {recovery.rebuilt_here} in")
+        rebuilding.finish_resources(state, recovery.root)
+    recovery.release_root()
+    kept = [saved for saved in state.saved if not _is_stale(state, saved)]
+    state.saved.clear()
+    state.saved.extend(kept)
+    return ()
+
+
+_DIRECTORY_MESSAGES = frozenset({MessageType.REMOVE, MessageType.LOOKUP, MessageType.LOOKUP_REPLY})
+
+
+def _is_stale(state: State, saved: SavedMessage) -> bool:
+    """dlm_purge_requestqueue(): gone senders, and all about a directory that was rebuilt."""
+    source, message = saved
+    return state.is_gone(source) or message.type in _DIRECTORY_MESSAGES or state.no_directory
+
+
+# ---- barriers -----------------------------------------------------------------------------------
+
+
+def _ask(recovery: Recovery, question: Question) -> Told:
+    """Ask until the member's lockspace answers; EPROTO when it is another kind of lockspace."""
+    reply = yield question
+    assert reply is not None
+    state = recovery.state
+    if question.type is not RecoveryType.STATUS or question.target == state.node:
+        return reply
+    if reply.result == -errno.ESRCH:
+        state.log(f"remote node {question.target} not ready")
+        return RecoveryMessage(RecoveryType.STATUS_REPLY)
+    if reply.exflags != state.exflags:
+        state.log(
+            f"config mismatch: 32,{state.exflags:x} nodeid {question.target}: 32,{reply.exflags:x}"
+        )
+        raise RecoveryFailed(errno.EPROTO)
+    return reply
+
+
+def _ask_until(recovery: Recovery, question: Question, status: int) -> Told:
+    """Ask a member until it shows the status, less and less often."""
+    delay = 0.0
+    while True:
+        reply = yield from _ask(recovery, question)
+        if reply.result & status:
+            return reply
+        delay = min(delay + _RETRY_STEP, _RETRY_MAX)
+        yield Delay(delay)
+
+
+def _barrier(recovery: Recovery, status: int) -> Steps:
+    """Nobody goes on before everybody has reached the step (wait_status)."""
+    state = recovery.state
+    if state.low_node == state.node:
+        for member in list(state.members):
+            yield from _ask_until(recovery, Question(member.nodeid, RecoveryType.STATUS), status)
+        state.recover_status |= status << 1
+    else:
+        question = Question(state.low_node, RecoveryType.STATUS)
+        yield from _ask_until(recovery, question, status << 1)
+
+
+def _members_barrier(recovery: Recovery, status: int) -> Steps:
+    """The first barrier also agrees on a generation and on slots (dlm_recover_members_wait)."""
+    state = recovery.state
+    if state.low_node != state.node:
+        question = Question(state.low_node, RecoveryType.STATUS, want_slots=True)
+        reply = yield from _ask_until(recovery, question, status << 1)
+        state.generation = reply.generation
+        state.slots = reply.slots
+        state.slot = dict(reply.slots).get(state.node, state.slot)
+        _log_slots(state)
+        return
+    for member in list(state.members):
+        question = Question(member.nodeid, RecoveryType.STATUS)
+        reply = yield from _ask_until(recovery, question, status)
+        ours = member.nodeid == state.node
+        member.slot = state.slot if ours else reply.slot
+        member.generation = state.generation if ours else reply.generation
+    _assign_slots(state)
+    state.recover_status |= status << 1
+
+
+def _assign_slots(state: State) -> None:
+    """Give every member without one the lowest free slot (dlm_slots_assign)."""
+    taken = {member.slot for member in state.members if member.slot}
+    for member in state.members:
+        if not member.slot:
+            member.slot = next(slot for slot in range(1, len(taken) + 2) if slot not in taken)
+            taken.add(member.slot)
+    state.slots = tuple(
+        (member.nodeid, member.slot) for member in sorted(state.members, key=lambda m: m.slot)
+    )
+    state.slot = dict(state.slots).get(state.node, state.slot)
+    state.generation = max(member.generation for member in state.members) + 1
+    _log_slots(state)
+
+
+def _log_slots(state: State) -> None:
+    slots = "".join(f" {slot}:{nodeid}" for nodeid, slot in state.slots)
+    state.log(f"generation {state.generation} slots {len(state.slots)}{slots}")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: its work, the bit that says that it is done here, and the wait for the others."""
+
+    status: int
+    work: Callable[[Recovery], Iterable[Wait]]
+    barrier: Callable[[Recovery, int], Steps]
+
+
+STEPS = (
+    Step(int(RecoverStatus.NODES), _members, _members_barrier),
+    Step(int(RecoverStatus.DIR), _directory, _barrier),
+    Step(int(RecoverStatus.LOCKS), _locks, _barrier),
+    Step(int(RecoverStatus.DONE), _done, _barrier),
+)
+
+
+# ---- questions of others ------------------------------------------------------------------------
+
+
+def answer(state: State, recovery: Recovery | None, source: int, message: RecoveryMessage) -> None:
+    """Answer another member's recovery message."""
+    kind = message.type
+    if kind is RecoveryType.STATUS:
+        reply = RecoveryMessage(
+            RecoveryType.STATUS_REPLY,
+            id=message.id,
+            result=state.recover_status,
+            exflags=state.exflags,
+            generation=state.generation,
+            slot=state.slot,
+            slots=state.slots if message.want_slots else (),
+        )
+    elif kind is RecoveryType.NAMES:
+        names, complete = _names_after(recovery, message.name, source)
+        reply = RecoveryMessage(
+            RecoveryType.NAMES_REPLY, id=message.id, names=names, complete=complete
+        )
+    elif kind is RecoveryType.LOOKUP:
+        try:
+            master = look_up(state, source, message.name, fix=True)
+        except Refused as refusal:
+            master = -refusal.number
+        reply = RecoveryMessage(RecoveryType.LOOKUP_REPLY, id=message.id, result=master)
+    else:
+        reply = _rebuilt(state, recovery, source, message)
+    send(state, source, reply, reply_to=message.sequence)
+
+
+def _names_after(
+    recovery: Recovery | None, last: bytes, source: int
+) -> tuple[tuple[bytes, ...], bool]:
+    """The names that we master and the asker keeps, as many as fit (dlm_copy_master_names)."""
+    root = recovery.root if recovery is not None else []
+    start = 0
+    if last:
+        start = next((at + 1 for at, r in enumerate(root) if r.name == last), len(root))
+    names: list[bytes] = []
+    used = 0
+    for resource in root[start:]:
+        if not resource.is_master or resource.directory_node != source:
+            continue
+        if used + 4 + len(resource.name) > NAMES_ROOM:
+            return tuple(names), False
+        names.append(resource.name)
+        used += 2 + len(resource.name)
+    return tuple(names), True
+
+
+def _rebuilt(
+    state: State, recovery: Recovery | None, source: int, message: RecoveryMessage
+) -> RecoveryMessage:
+    lock = message.lock
+    assert lock is not None
+    remote_id, result = rebuilding.rebuild(state, source, lock)
+    if recovery is not None and not result:
+        recovery.rebuilt_here += 1
+    state.progress += 1
+    return RecoveryMessage(
+        RecoveryType.LOCK_REPLY,
+        id=message.id,
+        lock=rebuilding.with_answer(lock, remote_id, result),
+    )

@@ -1,0 +1,244 @@
+"""What the device's commands do: new locks, conversions, unlocks, orphans, purges, closes.
+
+Decides: the order of checks of each command, what stays of a failed one, what becomes of a file's
+locks when it closes, who adopts which orphan.
+May not know: queues and masters; the device's bytes.
+Mirrors: dlm_user_request() … dlm_user_purge() of fs/dlm/lock.c (Linux 6.1).
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+from dataclasses import replace
+
+from dlm.core import operations
+from dlm.core.blocks import (
+    CANCEL,
+    DEAD,
+    DEADLOCK_CANCEL,
+    FORCEUNLOCK,
+    IVVALBLK,
+    ORPHAN,
+    PERSISTENT,
+    USER,
+    VALBLK,
+    LockBlock,
+)
+from dlm.core.directory import Why, find
+from dlm.core.events import (
+    NO_VALUE,
+    Adopt,
+    CloseFile,
+    Convert,
+    Deadlock,
+    Purge,
+    Request,
+    Unlock,
+)
+from dlm.core.messages import LockMessage, MessageType
+from dlm.core.results import discard
+from dlm.core.state import Refused, State
+
+
+def _find_lock(state: State, lock_id: int) -> LockBlock:
+    lock = state.locks.locks.get(lock_id)
+    if lock is None:
+        raise Refused(errno.ENOENT)
+    if lock.is_master_copy:
+        raise Refused(errno.EINVAL)
+    return lock
+
+
+def request(state: State, command: Request) -> int:
+    """LOCK: a new lock; returns its id."""
+    operations.check_lock_arguments(command.mode, command.flags, len(command.name))
+    resource = find(state, command.name, Why.LOCAL)
+    lock = state.locks.create(resource)
+    lock.flags = USER
+    lock.file = command.file
+    lock.args = command.args
+    lock.xid = command.xid
+    if command.flags & VALBLK:
+        lock.value = NO_VALUE
+    operations.accept_lock(lock, command.mode, command.flags, command.pid)
+    locks = state.files[command.file].locks
+    locks[lock.lock_id] = lock
+    try:
+        operations.request(state, resource, lock)
+    except Refused:
+        locks.pop(lock.lock_id, None)
+        state.end(lock)
+        state.settle(lock)
+        raise
+    if not lock.alive:
+        locks.pop(lock.lock_id, None)
+        state.settle(lock)
+    return lock.lock_id
+
+
+def convert(state: State, command: Convert) -> int:
+    """LOCK with CONVERT; the user's addresses are taken over even when it is then refused."""
+    lock = _find_lock(state, command.lock_id)
+    if command.flags & VALBLK and lock.value is None:
+        lock.value = NO_VALUE
+    if lock.value is not None:
+        lock.value = command.value
+    lock.args = command.args
+    lock.xid = command.xid
+    operations.check_lock_arguments(command.mode, command.flags, 0)
+    operations.convert_lock(state, lock, command.mode, command.flags, command.pid)
+    return 0
+
+
+def adopt(state: State, command: Adopt) -> int:
+    """LOCK with ORPHAN: take over the oldest orphan of this name and mode; returns its id."""
+    other_mode = False
+    for lock in state.orphans.values():
+        if lock.resource.name != command.name:
+            continue
+        if lock.granted_mode == command.mode:
+            break
+        other_mode = True
+    else:
+        raise Refused(errno.EAGAIN if other_mode else errno.ENOENT)
+    del state.orphans[lock.lock_id]
+    lock.flags &= ~ORPHAN
+    lock.exflags = command.flags
+    lock.pid = command.pid
+    lock.file = command.file
+    lock.args = command.args
+    lock.xid = command.xid
+    state.files[command.file].locks[lock.lock_id] = lock
+    return lock.lock_id
+
+
+def unlock(state: State, command: Unlock) -> int:
+    """UNLOCK and CANCEL."""
+    lock = _find_lock(state, command.lock_id)
+    cancels = command.flags & CANCEL
+    if not cancels and lock.value is not None:
+        lock.value = command.value
+    castparam = command.args.castparam or lock.args.castparam
+    lock.args = replace(lock.args, castparam=castparam, lksb=command.args.lksb)
+    operations.check_unlock_arguments(command.flags)
+    try:
+        if cancels:
+            operations.cancel_lock(state, lock, command.flags)
+        else:
+            operations.unlock_lock(state, lock, command.flags)
+    except Refused as refusal:
+        state.settle(lock)
+        if refusal.number != errno.EBUSY or not (cancels or command.flags & FORCEUNLOCK):
+            raise
+    else:
+        if not cancels:
+            _note_unlocking(state, lock)
+    # Quirk: a 6.1 kernel loops for ever when this was an orphan that nobody adopted.
+    state.settle(lock)
+    return 0
+
+
+def _note_unlocking(state: State, lock: LockBlock) -> None:
+    opened = state.files.get(lock.file) if lock.file is not None else None
+    if opened is not None and opened.locks.pop(lock.lock_id, None) is not None:
+        opened.unlocking[lock.lock_id] = lock
+
+
+def deadlock(state: State, command: Deadlock) -> int:
+    """DEADLOCK: a cancel that completes with EDEADLK."""
+    lock = _find_lock(state, command.lock_id)
+    operations.check_unlock_arguments(command.flags)
+    try:
+        operations.check_unlock(state, lock, command.flags)
+        # Quirk: on a granted lock there is nothing to cancel, yet the mark stays for the next one.
+        lock.flags |= DEADLOCK_CANCEL
+        operations.cancel(state, lock.resource, lock)
+    except Refused as refusal:
+        if refusal.number != errno.EBUSY:
+            raise
+    finally:
+        state.settle(lock)
+    return 0
+
+
+# ---- closing and purging ------------------------------------------------------------------------
+
+
+def _force_unlock(state: State, lock: LockBlock) -> None:
+    """Unlock whatever the lock's state, the value block of PW and EX no longer valid."""
+    with suppress(Refused):  # An unlock is under way already, or remembered.
+        operations.unlock_lock(state, lock, FORCEUNLOCK | IVVALBLK)
+
+
+def close(state: State, command: CloseFile) -> int:
+    """The last close of a file (dlm_clear_proc_locks)."""
+    opened = state.files[command.file]
+    while opened.locks:
+        lock_id, lock = next(iter(opened.locks.items()))
+        del opened.locks[lock_id]
+        if lock.exflags & PERSISTENT:
+            _orphan(state, lock)
+        else:
+            lock.flags |= DEAD
+            _force_unlock(state, lock)
+            state.settle(lock)
+    for lock in opened.unlocking.values():
+        lock.flags |= DEAD
+    unlocking = list(opened.unlocking.values())
+    opened.unlocking.clear()
+    discard(state, opened)
+    del state.files[command.file]
+    for lock in unlocking:
+        state.settle(lock)
+    return 0
+
+
+def _orphan(state: State, lock: LockBlock) -> None:
+    """Make a lock an orphan; what it was still asking for is cancelled (orphan_proc_lock)."""
+    lock.flags |= ORPHAN
+    state.orphans[lock.lock_id] = lock
+    with suppress(Refused):
+        operations.cancel_lock(state, lock, 0)
+    # Quirk: of a request that waited a 6.1 kernel keeps a dead entry, which crashes it later.
+    state.settle(lock)
+
+
+def purge(state: State, command: Purge) -> int:
+    """PURGE on this node: this file's own locks, or orphans by process id (0: all)."""
+    if command.pid != command.caller:
+        purge_orphans(state, command.pid)
+        return 0
+    opened = state.files[command.file]
+    while opened.locks:
+        lock_id, lock = next(iter(opened.locks.items()))
+        del opened.locks[lock_id]
+        lock.flags |= DEAD
+        _force_unlock(state, lock)
+        state.settle(lock)
+    unlocking = list(opened.unlocking.values())
+    opened.unlocking.clear()
+    for lock in unlocking:
+        lock.flags |= DEAD
+    discard(state, opened)
+    for lock in unlocking:
+        state.settle(lock)
+    return 0
+
+
+def send_purge(state: State, command: Purge) -> int:
+    """PURGE on another node."""
+    state.send(
+        command.nodeid, LockMessage(MessageType.PURGE, nodeid=command.nodeid, pid=command.pid)
+    )
+    return 0
+
+
+def purge_orphans(state: State, pid: int) -> None:
+    """Unlock the orphans of a process id, of all for 0 (do_purge)."""
+    for lock in list(state.orphans.values()):
+        if pid and lock.pid != pid:
+            continue
+        _force_unlock(state, lock)
+        state.orphans.pop(lock.lock_id, None)
+        state.settle(lock)
