@@ -23,7 +23,7 @@ ALL = tuple(NODES)
 SURVIVORS = ("nodeb", "nodec")
 
 NOTHING = r""
-GRANTED = r"lock: mode 0x\d flags 0x80 name \S+\nstatus 0x0 id (\d+)\n"
+GRANTED = r"lock: mode 0x\d flags 0x8[01] name \S+\nstatus 0x0 id (\d+)\n"
 REFUSED = r"lock: mode 0x\d flags 0x8[01] name \S+\nstatus 0xb id \d+\n"
 UNLOCKED = r"unlock: lkid \d+ flags 0x0\nstatus 0x10002\n"
 CONVERTED = r"convert: lkid \d+ flags 0x84\nstatus 0x0\n"
