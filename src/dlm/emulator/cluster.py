@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from dlm.emulator.invariants import QUIET, STEADY, NothingIsGrantedWhileStopped
 from dlm.emulator.network import Network
 from dlm.emulator.node import Node
 from dlm.emulator.scheduler import Scheduler
@@ -44,8 +45,7 @@ class Cluster:
         if abi != "configfs":
             raise ValueError(f"the dialect {abi!r} is not in this version: only configfs is")
         self.scheduler = Scheduler(seed, keep_trace=keep_trace)
-        self.checks: list[Check] = []
-        """The invariants that ``check`` looks at."""
+        self._each_step: tuple[Check, ...] = ()
         addresses = {
             name: (given,) if isinstance(given, str) else tuple(given)
             for name, given in nodes.items()
@@ -56,9 +56,9 @@ class Cluster:
                 if text in owners:
                     raise ValueError(f"{text} belongs to both {owners[text]} and {name}")
                 owners[text] = name
-        self._network = Network(self.scheduler, owners)
+        self.network = Network(self.scheduler, owners)
         self._nodes = {
-            name: Node(name, texts, KERNELS[kernel], self.scheduler, self._network)
+            name: Node(name, texts, KERNELS[kernel], self.scheduler, self.network)
             for name, texts in addresses.items()
         }
         self.scheduler.after_step = self._after_step
@@ -93,12 +93,12 @@ class Cluster:
     def partition(self, first: str, second: str) -> None:
         """Let all messages between two nodes wait from now on."""
         self._happened("partition of", self._nodes[first].name, self._nodes[second].name)
-        self._network.partition(first, second)
+        self.network.partition(first, second)
 
     def heal(self, first: str, second: str) -> None:
         """Let them travel again."""
         self._happened("heal of", self._nodes[first].name, self._nodes[second].name)
-        self._network.heal(first, second)
+        self.network.heal(first, second)
 
     # ---- time -----------------------------------------------------------------------------------
 
@@ -121,9 +121,13 @@ class Cluster:
         return self.scheduler.trace()
 
     def check(self) -> None:
-        """Look at every invariant; ``AssertionError`` when one does not hold."""
-        for check in self.checks:
+        """Look at every invariant of a moment; ``AssertionError`` when one does not hold."""
+        for check in (*STEADY, *QUIET):
             check(self)
+
+    def check_every_step(self) -> None:
+        """From now on look at every invariant after every step of any lockspace (slow)."""
+        self._each_step = (*STEADY, *QUIET, NothingIsGrantedWhileStopped())
 
     def __enter__(self) -> Self:
         return self
@@ -142,8 +146,8 @@ class Cluster:
     # ---- private --------------------------------------------------------------------------------
 
     def _after_step(self) -> None:
-        if self.checks:
-            self.check()
+        for check in self._each_step:
+            check(self)
 
     def _happened(self, *what: object) -> None:
         self.scheduler.progress += 1

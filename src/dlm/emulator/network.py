@@ -189,6 +189,7 @@ class Endpoint:
             self.log(f"version {PEER_VERSION:#010x} for node {nodeid} detected")
         if number is not None:
             if number != link.next_receive:
+                self.network.mismatched += 1
                 self.log(
                     f"ignore dlm msg because seq mismatch, seq: {number}, "
                     f"expected: {link.next_receive}, nodeid: {nodeid}"
@@ -237,6 +238,17 @@ class Network:
         self._endpoints: dict[str, Endpoint] = {}
         self._parted: set[frozenset[str]] = set()
         self._routes: dict[tuple[str, int], tuple[Endpoint, int] | None] = {}
+        self.mismatched = 0
+        """Messages that a receiver dropped because their number was not the expected one."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no message is on its way or waits for a connection."""
+        return not any(
+            link.flying or link.waiting
+            for endpoint in self._endpoints.values()
+            for link in endpoint.links.values()
+        )
 
     def attach(self, endpoint: Endpoint) -> None:
         """Let a node's endpoint take part."""
