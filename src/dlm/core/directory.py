@@ -62,8 +62,11 @@ def _check_tossed(state: State, resource: Resource, why: Why, source: int) -> No
         resource.flags &= ~MASTER_UNCERTAIN
         resource.first_lock_id = 0
     elif why is Why.LOCAL:
-        resource.flags |= MASTER_UNCERTAIN
         resource.first_lock_id = 0
+        if resource.master:
+            resource.flags |= MASTER_UNCERTAIN
+        # Quirk: where the master was never found out (the lookup was cancelled), a 6.1 kernel
+        # takes -1 for it, which an assertion stops. Look it up instead.
 
 
 def _create(state: State, name: bytes, why: Why, source: int) -> Resource:

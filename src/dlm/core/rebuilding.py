@@ -119,6 +119,12 @@ def _end_instead(state: State, lock: LockBlock, kind: int, overlap: int) -> None
     if kind != MessageType.CONVERT:
         state.end(lock)
         queue_completion(state, lock, -EUNLOCK if overlap & OVERLAP_UNLOCK else -ECANCEL)
+        if lock.resource.first_lock_id == lock.lock_id:
+            # Quirk: a 6.1 kernel forgets those that wait for this lock's lookup: they and all that
+            # come while the resource lives hang. Let the next one go on instead.
+            operations.confirm_master(state, lock.resource, -errno.EAGAIN)
+            if lock.resource.is_master:
+                operations.confirm_master(state, lock.resource, 0)
     elif overlap & OVERLAP_CANCEL:
         # Quirk: an unlock that was remembered as well is lost (6.1).
         queue_completion(state, lock, -ECANCEL)
