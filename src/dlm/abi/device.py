@@ -233,12 +233,11 @@ _LOCKSPACE_COMMANDS = frozenset({Command.CREATE_LOCKSPACE, Command.REMOVE_LOCKSP
 _FILE_COMMANDS = _LOCK_COMMANDS | {Command.PURGE}
 
 
-def decode_request(data: bytes, *, control: bool) -> DecodedRequest:
-    """Read the bytes of one write(2) as a 64-bit kernel does; ``control``: on ``dlm-control``.
+def decode_envelope(data: bytes) -> tuple[int, bool]:
+    """Return the command of one write(2), and whether it is in the 32-bit layout.
 
-    Raises ``OSError``: EINVAL for a length outside 104 to 184, EBADE for a version other than 6.0,
-    EINVAL for a command that the file does not take, in this order. What was not sent reads as
-    zeros (the kernel reads on in its own buffer).
+    Raises ``OSError``: EINVAL for a length outside 104 to 184, EBADE for a version other than 6.0.
+    A file learns its layout here: before the kernel looks at the command.
     """
     # Linux 6.1 fs/dlm/user.c, device_write(): lengths, version, compat, then the command.
     size = len(data)
@@ -247,9 +246,21 @@ def decode_request(data: bytes, *, control: bool) -> DecodedRequest:
     major, minor, patch, command, is64bit = _ENVELOPE.unpack_from(data)
     if major != VERSION[0] or minor > VERSION[1]:
         raise OSError(errno.EBADE, f"device version {major}.{minor}.{patch}")
+    return command, not is64bit
+
+
+def decode_request(data: bytes, *, control: bool) -> DecodedRequest:
+    """Read the bytes of one write(2) as a 64-bit kernel does; ``control``: on ``dlm-control``.
+
+    Raises ``OSError``: EINVAL for a length outside 104 to 184, EBADE for a version other than 6.0,
+    EINVAL for a command that the file does not take, in this order. What was not sent reads as
+    zeros (the kernel reads on in its own buffer).
+    """
+    size = len(data)
+    command, compat = decode_envelope(data)
     if command not in (_LOCKSPACE_COMMANDS if control else _FILE_COMMANDS):
         raise OSError(errno.EINVAL, f"command {command} on this file")
-    packers = _NATIVE if is64bit else _COMPAT
+    packers = _COMPAT if compat else _NATIVE
     whole = data.ljust(_WRITE_MAX, b"\0")
     body: Request
     if command in _LOCK_COMMANDS:
@@ -257,13 +268,13 @@ def decode_request(data: bytes, *, control: bool) -> DecodedRequest:
     elif command in _LOCKSPACE_COMMANDS:
         flags, device_minor = packers.lspace.unpack_from(whole)[5:]
         start = packers.lspace.size
-        end = size if is64bit else start + size - packers.request
+        end = start + size - packers.request if compat else size
         name = data[start:end].split(b"\0", 1)[0]
         body = LockspaceRequest(command, flags, device_minor, name)
     else:
         nodeid, pid = packers.purge.unpack_from(whole)[5:]
         body = PurgeRequest(_signed(nodeid), _signed(pid))
-    return DecodedRequest(command, not is64bit, body)
+    return DecodedRequest(command, compat, body)
 
 
 def _decode_lock(whole: bytes, size: int, packers: _Packers) -> LockRequest:

@@ -24,6 +24,7 @@ from dlm.abi.device import (
     LockResult,
     LockspaceRequest,
     PurgeRequest,
+    decode_envelope,
     decode_request,
     encode_result,
     encode_version,
@@ -316,10 +317,12 @@ class LockFile(MiscFile):
         return RESULT_READY if self._ready() else 0
 
     def _write(self, request: bytes) -> int | Pending:
-        decoded = decode_request(request, control=False)
-        if decoded.compat:
-            # Quirk: from the first 32-bit request on, all results of the file are 32-bit ones.
+        _, compat = decode_envelope(request)
+        if compat:
+            # Quirk: from the first 32-bit request on, even one that is then refused, all results
+            # of the file are 32-bit ones (Linux 6.1 fs/dlm/user.c, device_write()).
             self._layout = Layout.COMPAT32
+        decoded = decode_request(request, control=False)
         call = self._boot.next_call()
         question = _QUESTION[decoded.command](self, call, decoded.body)
         reply = self._space.call(question)
