@@ -61,9 +61,10 @@ class _Show:
         self._out = out
         self._colour = out.isatty()
 
-    def step(self, number: int, title: str, *remarks: str) -> None:
-        """Begin a step of the document."""
-        self._out.write(f"\n{self._paint('1', f'{number}. {title}')}\n")
+    def step(self, number: int | None, title: str, *remarks: str) -> None:
+        """Begin a step of the document; None: what comes after the last."""
+        text = title if number is None else f"{number}. {title}"
+        self._out.write(f"\n{self._paint('1', text)}\n")
         self.say(*remarks)
 
     def say(self, *remarks: str) -> None:
@@ -179,7 +180,7 @@ def _rejoin(show: _Show) -> None:
 
 
 def _lock_again(show: _Show) -> None:
-    show.say("", "Locks go across all three nodes again: shared first, then each in turn alone.")
+    show.step(None, "Locks go across all three nodes again", "Shared first, then each alone.")
     shared = show.on(ALL, "lock test resD PR NOQUEUE", GRANTED)
     for node, lock in zip(ALL, shared, strict=True):
         show.one(node, f"unlock test {lock}", UNLOCKED)

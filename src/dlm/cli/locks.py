@@ -25,7 +25,17 @@ from dlm.abi.device import (
     encode_request,
 )
 from dlm.control.common import dialect
-from dlm.control.plan import Begun, File, NextResult, OpenDevice, Plan, Result, Submit
+from dlm.control.plan import (
+    Begun,
+    File,
+    NextResult,
+    OpenDevice,
+    Plan,
+    Result,
+    Submit,
+    Waiting,
+    WaitUntil,
+)
 from dlm.control.reasons import CheckError, Reason
 from dlm.control.recovery import wait_running
 from dlm.errors import NoDlmError, RefusedError
@@ -82,10 +92,11 @@ def lock(name: str, resource: bytes, mode: LockMode, flags: LockFlag) -> Plan[Ou
 def unlock(name: str, lock_id: int, flags: LockFlag, *, force: bool = False) -> Plan[Outcome]:
     """Drop a lock, or cancel what it waits for."""
     yield from wait_running(name)
-    resource, entry = yield from find_lock(name, lock_id)
+    cancel = bool(flags & LockFlag.CANCEL)
+    resource, entry = yield from (find_lock if cancel else _find_quiet)(name, lock_id)
     file: File = yield OpenDevice(dialect.device_of(name))
     adopted = False
-    if not flags & LockFlag.CANCEL:
+    if not cancel:
         adopted = yield from _take_over(file, resource, entry, force)
     request = LockRequest(Command.UNLOCK, flags=flags, lock_id=lock_id)
     yield from _send(file, request, f"UNLOCK{_say_flags(flags)} lkid {lock_id}")
@@ -102,7 +113,7 @@ def convert(
 ) -> Plan[Outcome]:
     """Convert a lock to another mode; it goes on to outlive the tool."""
     yield from wait_running(name)
-    resource, entry = yield from find_lock(name, lock_id)
+    resource, entry = yield from _find_quiet(name, lock_id)
     file: File = yield OpenDevice(dialect.device_of(name))
     adopted = yield from _take_over(file, resource, entry, force)
     # A conversion decides anew whether the lock outlives its process (Linux 6.1 fs/dlm/user.c,
@@ -135,6 +146,23 @@ def find_lock(name: str, lock_id: int) -> Plan[tuple[bytes, LockEntry]]:
             if entry.lock_id == lock_id and not entry.flags & InternalFlag.MASTER_COPY:
                 return resource.name, entry
     raise CheckError(Reason.NO_LOCK, f"there is no lock {lock_id} of this node in {name}")
+
+
+def _find_quiet(name: str, lock_id: int) -> Plan[tuple[bytes, LockEntry]]:
+    """Return what ``find_lock`` does once nothing is in flight for a lock that is granted.
+
+    An orphan's close sends its master a cancel, although there is nothing to cancel; until that is
+    answered, an unlock is EBUSY (Linux 6.1 fs/dlm/lock.c, orphan_proc_lock(), cancel_lock()).
+    """
+
+    def check() -> Plan[tuple[bytes, LockEntry] | Waiting]:
+        resource, entry = yield from find_lock(name, lock_id)
+        if entry.status == LockStatus.GRANTED and entry.wait_type:
+            return Waiting(f"an answer for lock {lock_id} that is under way from its master")
+        return resource, entry
+
+    found: tuple[bytes, LockEntry] = yield WaitUntil(check, f"lock {lock_id} is at rest")
+    return found
 
 
 def _take_over(file: File, resource: bytes, entry: LockEntry, force: bool) -> Plan[bool]:
