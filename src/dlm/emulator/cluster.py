@@ -45,7 +45,8 @@ class Cluster:
         if abi != "configfs":
             raise ValueError(f"the dialect {abi!r} is not in this version: only configfs is")
         self.scheduler = Scheduler(seed, keep_trace=keep_trace)
-        self._each_step: tuple[Check, ...] = ()
+        self.checks: list[Check] = []
+        """Looked at after every step of any lockspace; ``check_every_step`` adds all invariants."""
         addresses = {
             name: (given,) if isinstance(given, str) else tuple(given)
             for name, given in nodes.items()
@@ -122,12 +123,12 @@ class Cluster:
 
     def check(self) -> None:
         """Look at every invariant of a moment; ``AssertionError`` when one does not hold."""
-        for check in (*STEADY, *QUIET):
+        for check in (*STEADY, *QUIET, *self.checks):
             check(self)
 
     def check_every_step(self) -> None:
         """From now on look at every invariant after every step of any lockspace (slow)."""
-        self._each_step = (*STEADY, *QUIET, NothingIsGrantedWhileStopped())
+        self.checks += [*STEADY, *QUIET, NothingIsGrantedWhileStopped()]
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +147,7 @@ class Cluster:
     # ---- private --------------------------------------------------------------------------------
 
     def _after_step(self) -> None:
-        for check in self._each_step:
+        for check in self.checks:
             check(self)
 
     def _happened(self, *what: object) -> None:
