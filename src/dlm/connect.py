@@ -50,7 +50,7 @@ def _kernel(spec: str, rest: str) -> Backend:
         raise UsageError(f"backend {spec!r} is none of: {SPECS}")
     if not os.path.isdir(root):
         raise NoDlmError(f"there is no directory {root}", "name a recorded tree")
-    return KernelBackend(root)
+    return KernelBackend(os.path.abspath(root))  # a helper process has its own directory
 
 
 class _CallableModule(ModuleType):
