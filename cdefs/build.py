@@ -26,6 +26,9 @@ HEADERS = (
     "dlm_constants.h",
     "dlm_device_6.h",
     "dlm_device_6_compat.h",
+    "dlm_device_3.h",
+    "dlm_device_3_i386.h",
+    "dlm_node_1.h",
     "sockaddr.h",
 )
 

@@ -20,6 +20,7 @@ from enum import Enum
 from functools import lru_cache
 
 from dlm.abi.address import SOCKADDR_SIZE
+from dlm.abi.parse2005 import parse_int, parse_members
 from dlm.terms import KERNELS, KernelProfile
 
 # ---- numbers, as the kernel reads them ----------------------------------------------------------
@@ -89,10 +90,14 @@ class Parse(Enum):
     """Exactly 128 bytes."""
     IGNORED = "ignored"
     """Accepted, whatever it says, without effect."""
+    LONG = "simple_strtol"
+    """2005: never an error; what fits a C int."""
+    MEMBERS = "members"
+    """2005: node ids, exactly one blank between two."""
 
 
-Value = int | bytes | None
-"""A parsed value: a number, a text or address, or None where the text is ignored."""
+Value = int | bytes | tuple[int, ...] | None
+"""A parsed value: a number, a text or address, node ids, or None where the text is ignored."""
 
 TEXT_MAX = 63
 
@@ -194,6 +199,8 @@ _READERS: dict[Parse, Callable[[bytes], Value]] = {
     Parse.TEXT: _text,
     Parse.ADDRESS: _address,
     Parse.IGNORED: _ignored,
+    Parse.LONG: parse_int,
+    Parse.MEMBERS: parse_members,
 }
 
 # ---- the table ----------------------------------------------------------------------------------

@@ -271,7 +271,7 @@ class Configfs:
 
 def _show_value(row: Attribute, values: dict[str, Value]) -> bytes:
     value = values[row.name]
-    assert value is not None
+    assert isinstance(value, int | bytes)
     return row.show_value(value)
 
 
