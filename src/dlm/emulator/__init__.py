@@ -21,6 +21,7 @@ manager (dlm.core), byte offsets and text formats (dlm.abi), what programs are f
 ``state``         the control module's small directory
 ``brief``         values as short texts, for the trace
 ``aio``           an asyncio event loop on virtual time
+``realtime``      the virtual clock in step with a real one
 ================  ==============================================================
 """
 

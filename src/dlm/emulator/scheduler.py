@@ -163,6 +163,10 @@ class Scheduler:
             return True
         return False
 
+    def next_due(self) -> float | None:
+        """Return the time of the next event, None when there is none."""
+        return self._heap[0][0] if self._skip_cancelled() else None
+
     def settle(self) -> None:
         """Let events happen until the world is stalled."""
         while not self.stalled:
