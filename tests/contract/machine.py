@@ -365,6 +365,7 @@ class Machine:
         self.backend = backend
         self.address = address
         self._control: Device | None = None
+        self._opened: list[Device] = []
 
     # -- files ------------------------------------------------------------------------------------
 
@@ -406,17 +407,29 @@ class Machine:
         """Open a misc device; the node of one made a moment ago may take a while to appear."""
         for _ in range(200):
             try:
-                return self.backend.open_device(name, flags=flags)
+                device = self.backend.open_device(name, flags=flags)
             except FileNotFoundError:
                 if name not in self.backend.misc_devices():
                     raise
+            else:
+                self._opened.append(device)
+                return device
             self.backend.pause(0.05)
         pytest.fail(f"no device node for {name}")
+
+    def close(self) -> None:
+        """Close every file of this process one by one, then end it: cheaper than all at once.
+
+        No lockspace may be stopped: close(2) would sleep.
+        """
+        for device in self._opened:
+            device.close()
+        self.backend.close()
 
     def control(self) -> Device:
         """Return this process's open file on dlm-control."""
         if self._control is None:
-            self._control = self.backend.open_device("dlm-control")
+            self._control = self.open_device("dlm-control")
         return self._control
 
     def uevents(self) -> Uevents:
