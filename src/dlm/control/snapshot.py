@@ -119,7 +119,7 @@ def _members(name: str) -> Plan[tuple[tuple[int, int], ...]]:
     except (NoDlmError, RefusedError):  # configfs went away: then nothing is configured
         return ()
     members = yield from dialect.members(nodes, name)
-    return tuple((member.nodeid, member.weight) for member in (members or {}).values())
+    return tuple((member.nodeid, member.weight) for member in members or ())
 
 
 def _waits_for(seen: Seen, state: LockspaceState) -> Plan[str]:
