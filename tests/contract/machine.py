@@ -536,16 +536,17 @@ class Uevents:
         self._source = source
         self._seen: list[Uevent] = []
 
-    def _pump(self) -> None:
+    def _count(self) -> int:
         self._seen += [
             event
             for event in self._source.read_nowait()
             if "@/kernel/dlm/" in event.header or "/misc/dlm" in event.header
         ]
+        return len(self._seen)
 
     def headers(self, count: int) -> list[str]:
         """Return the headers of all events so far, once there are at least ``count``."""
-        self._machine.eventually(lambda: self._pump() or len(self._seen) >= count, "uevents")
+        self._machine.eventually(lambda: self._count() >= count, "uevents")
         return [event.header for event in self._seen]
 
     def events(self, count: int) -> list[Uevent]:
@@ -556,7 +557,7 @@ class Uevents:
     def headers_nowait(self) -> list[str]:
         """Return the headers of all events that have come after a short while."""
         self._machine.backend.pause(SHORT_WHILE)
-        self._pump()
+        self._count()
         return [event.header for event in self._seen]
 
     def clear(self) -> None:

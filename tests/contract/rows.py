@@ -330,7 +330,6 @@ UNTESTED: dict[str, str] = {
     "4.5 interrupted read": "needs a signal in a helper; the seam does not send any",
     "4.5 read of a closing file": "a read during the close of its file",
     "4.5 bad buffer": "the seam gives the buffer",
-    "4.7 dup and fork": "the seam has no dup(2)",
     "fact 7": "a rule of dlm.control, whose own tests hold it",
     "fact 10": "a rule of dlm.control, whose own tests hold it",
 }

@@ -74,7 +74,9 @@ NOT_SIGNED = [
         pytest.param("mark", 0o644, "0\n", marks=pytest.mark.row("1.4 mark")),
     ],
 )
-def test_comm_attributes(machine: Machine, comm: str, name: str, mode: int, reads: str) -> None:
+def test_comm_attributes(
+    machine: Machine, comm: str, name: str, mode: int, reads: str | None
+) -> None:
     """Each attribute of a comm has its mode and default; addr cannot even be opened to read."""
     assert machine.permissions(f"{comm}/{name}") == mode
     if reads is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 
@@ -35,6 +36,7 @@ def functions() -> Iterator[tuple[Path, str, FunctionType]]:
                 yield path, name, function
 
 
+@cache
 def rows_of_tests() -> dict[str, list[str]]:
     """Return the rows that tests declare, and which tests do."""
     found: dict[str, list[str]] = {}
