@@ -365,6 +365,7 @@ class Machine:
         self.backend = backend
         self.address = address
         self._control: Device | None = None
+        self._opened: list[Device] = []
 
     # -- files ------------------------------------------------------------------------------------
 
@@ -406,17 +407,29 @@ class Machine:
         """Open a misc device; the node of one made a moment ago may take a while to appear."""
         for _ in range(200):
             try:
-                return self.backend.open_device(name, flags=flags)
+                device = self.backend.open_device(name, flags=flags)
             except FileNotFoundError:
                 if name not in self.backend.misc_devices():
                     raise
+            else:
+                self._opened.append(device)
+                return device
             self.backend.pause(0.05)
         pytest.fail(f"no device node for {name}")
+
+    def close(self) -> None:
+        """Close every file of this process one by one, then end it: cheaper than all at once.
+
+        No lockspace may be stopped: close(2) would sleep.
+        """
+        for device in self._opened:
+            device.close()
+        self.backend.close()
 
     def control(self) -> Device:
         """Return this process's open file on dlm-control."""
         if self._control is None:
-            self._control = self.backend.open_device("dlm-control")
+            self._control = self.open_device("dlm-control")
         return self._control
 
     def uevents(self) -> Uevents:
@@ -523,16 +536,17 @@ class Uevents:
         self._source = source
         self._seen: list[Uevent] = []
 
-    def _pump(self) -> None:
+    def _count(self) -> int:
         self._seen += [
             event
             for event in self._source.read_nowait()
             if "@/kernel/dlm/" in event.header or "/misc/dlm" in event.header
         ]
+        return len(self._seen)
 
     def headers(self, count: int) -> list[str]:
         """Return the headers of all events so far, once there are at least ``count``."""
-        self._machine.eventually(lambda: self._pump() or len(self._seen) >= count, "uevents")
+        self._machine.eventually(lambda: self._count() >= count, "uevents")
         return [event.header for event in self._seen]
 
     def events(self, count: int) -> list[Uevent]:
@@ -543,7 +557,7 @@ class Uevents:
     def headers_nowait(self) -> list[str]:
         """Return the headers of all events that have come after a short while."""
         self._machine.backend.pause(SHORT_WHILE)
-        self._pump()
+        self._count()
         return [event.header for event in self._seen]
 
     def clear(self) -> None:

@@ -317,8 +317,6 @@ UNTESTED: dict[str, str] = {
     "1.5 removal since 6.18": "another kernel: 6.18 and later",
     "2 control 0 waits for operations": "an operation inside the kernel cannot be held there",
     "2 control 1 twice": "a race with the recovery thread",
-    "3 first recovery fails": "needs a second node that disagrees, or no memory",
-    "4.1 device modes": "the seam's stat sees /sys/kernel, not /dev",
     "4.1 slash in a device name": "such a lockspace cannot start: configfs has no such name",
     "4.3 real 32-bit program": "needs a 32-bit binary in the guest",
     "4.3 32-bit kernel": "needs a 32-bit kernel",
@@ -332,7 +330,6 @@ UNTESTED: dict[str, str] = {
     "4.5 interrupted read": "needs a signal in a helper; the seam does not send any",
     "4.5 read of a closing file": "a read during the close of its file",
     "4.5 bad buffer": "the seam gives the buffer",
-    "4.7 dup and fork": "the seam has no dup(2)",
     "fact 7": "a rule of dlm.control, whose own tests hold it",
     "fact 10": "a rule of dlm.control, whose own tests hold it",
 }

@@ -297,3 +297,13 @@ def test_port_of_the_listening_socket(machine: Machine) -> None:
     lockspace = machine.create()
 
     assert lockspace.read("recover_status") == "ff\n"
+
+
+@pytest.mark.row("1.3 capability")
+@pytest.mark.parametrize("name", ["log_debug", "cluster_name"])
+def test_attributes_are_roots_to_write(world: World, name: str) -> None:
+    """Somebody who is not root reads the attributes, and cannot open them to write."""
+    with world.ordinary_user() as backend:
+        assert backend.read_attribute(f"{CLUSTER}/{name}").endswith(b"\n")
+        with refused(errno.EACCES):
+            backend.write_attribute(f"{CLUSTER}/{name}", b"1")

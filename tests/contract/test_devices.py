@@ -19,6 +19,7 @@ from tests.contract.machine import (
     lock_request,
     refused,
 )
+from tests.contract.worlds import World
 
 EX = LockMode.EX
 
@@ -63,6 +64,16 @@ def test_minors_count_down_and_are_reused(machine: Machine) -> None:
         "dlm_second": second.minor,
         "dlm_third": third.minor,
     }
+
+
+@pytest.mark.row("4.1 device modes")
+@pytest.mark.parametrize("name", ["dlm-control", "dlm-monitor", "dlm_plock", "dlm_test"])
+@pytest.mark.parametrize("flags", [OpenFlags.RDONLY, OpenFlags.WRONLY, OpenFlags.RDWR])
+@pytest.mark.usefixtures("lockspace")
+def test_devices_are_roots(world: World, name: str, flags: OpenFlags) -> None:
+    """Devices are 0600: nobody but root opens one, not even to read."""
+    with world.ordinary_user() as backend, refused(errno.EACCES):
+        backend.open_device(name, flags=flags)
 
 
 # ---- poll, ioctl --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import errno
 
 import pytest
 
-from dlm.ports import DeviceClose
+from dlm.ports import DeviceClose, DeviceRead, OpenFlags
 from dlm.terms import LockFlag, LockMode
 from tests.contract.machine import (
     Bast,
@@ -78,6 +78,22 @@ def test_each_open_has_its_own_results(lockspace: Lockspace) -> None:
 
     first.close()
     assert second.results() == [Cast(2)]
+
+
+@pytest.mark.row("4.7 dup and fork")
+def test_last_close_counts(lockspace: Lockspace, machine: Machine) -> None:
+    """While a call of another process holds the open file, too, its locks stay after a close."""
+    file = lockspace.open(flags=OpenFlags.RDWR)
+    lock_id = file.lock(b"a", EX)
+    assert len(file.device.read(104)) == 72
+    pending = file.device.submit(DeviceRead(104))
+    assert machine.still_sleeps(pending)
+
+    file.close()
+    assert lockspace.entry(lock_id).granted_mode == EX
+
+    pending.close()
+    machine.eventually(lambda: lockspace.find(lock_id) is None, "the end of the lock")
 
 
 # ---- close --------------------------------------------------------------------------------------

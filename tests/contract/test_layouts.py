@@ -207,7 +207,7 @@ def test_results_from_before_are_compat_too(file: LockFile) -> None:
     assert [len(data) for data in file.raw_results()] == [52, 52]
 
 
-@pytest.mark.row("4.3 stickiness")
+@pytest.mark.row("4.3 stickiness", "4.4 check 6")
 def test_any_compat_request_makes_it_stick(file: LockFile) -> None:
     """A 32-bit request that fails chooses the layout all the same."""
     with refused(errno.EINVAL):

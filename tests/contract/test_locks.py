@@ -39,10 +39,10 @@ WAITING, GRANTED, CONVERTING = 1, 2, 3
 @pytest.mark.parametrize("flags", [0, F.CONVERT, F.ORPHAN])
 def test_lock_needs_addresses(file: LockFile, missing: str, flags: int) -> None:
     """LOCK without castaddr or without lksb is EINVAL; bastaddr may be missing."""
-    request = lock_request(name=b"a", mode=EX, flags=flags, **{missing: 0})
+    addresses = {"castaddr": 1, "lksb": 1} | {missing: 0}
 
     with refused(errno.EINVAL):
-        file.device.write(request)
+        file.lock(b"a", EX, flags, castaddr=addresses["castaddr"], lksb=addresses["lksb"])
     assert file.lock(b"a", EX, bastaddr=0) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 
@@ -12,6 +13,9 @@ import pytest
 from tests.contract.rows import ROWS, UNTESTED
 
 HERE = Path(__file__).parent
+
+WITHOUT_ROWS = {"test_rows", "test_recorded_trees"}
+"""Files whose tests hold no single row: this one, and whole trees of files."""
 
 
 def marks(function: FunctionType) -> Iterator[pytest.Mark]:
@@ -23,17 +27,24 @@ def marks(function: FunctionType) -> Iterator[pytest.Mark]:
                 yield from getattr(parameters, "marks", ())
 
 
-def rows_of_tests() -> dict[str, list[str]]:
-    """Return the rows that tests declare, and which tests do."""
-    found: dict[str, list[str]] = {}
+def functions() -> Iterator[tuple[Path, str, FunctionType]]:
+    """Give every test function of the suite: its file, its name, itself."""
     for path in sorted(HERE.glob("test_*.py")):
         module = importlib.import_module(f"tests.contract.{path.stem}")
         for name, function in vars(module).items():
             if name.startswith("test_") and isinstance(function, FunctionType):
-                for mark in marks(function):
-                    if mark.name == "row":
-                        for row in mark.args:
-                            found.setdefault(row, []).append(f"{path.name}::{name}")
+                yield path, name, function
+
+
+@cache
+def rows_of_tests() -> dict[str, list[str]]:
+    """Return the rows that tests declare, and which tests do."""
+    found: dict[str, list[str]] = {}
+    for path, name, function in functions():
+        for mark in marks(function):
+            if mark.name == "row":
+                for row in mark.args:
+                    found.setdefault(row, []).append(f"{path.name}::{name}")
     return found
 
 
@@ -53,20 +64,19 @@ def test_tests_name_rows_that_exist() -> None:
 
 def test_reasons_are_not_stale() -> None:
     """A row with a reason is in the table and has no test yet, and its reason says something."""
-    stale = [row for row in UNTESTED if row in rows_of_tests() or row not in ROWS or not UNTESTED[row]]
+    stale = [
+        row for row in UNTESTED if row in rows_of_tests() or row not in ROWS or not UNTESTED[row]
+    ]
 
     assert not stale
 
 
 def test_every_test_declares_a_row() -> None:
     """Each test of the suite, but for these, says which row it holds."""
-    bare = []
-    for path in sorted(HERE.glob("test_*.py")):
-        module = importlib.import_module(f"tests.contract.{path.stem}")
-        for name, function in vars(module).items():
-            if not name.startswith("test_") or not isinstance(function, FunctionType):
-                continue
-            if path.name != Path(__file__).name and "row" not in {m.name for m in marks(function)}:
-                bare.append(f"{path.name}::{name}")
+    bare = [
+        f"{path.name}::{name}"
+        for path, name, function in functions()
+        if path.stem not in WITHOUT_ROWS and "row" not in {mark.name for mark in marks(function)}
+    ]
 
     assert not bare

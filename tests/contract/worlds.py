@@ -56,6 +56,10 @@ class World(Protocol):
     def unprivileged(self) -> Iterator[Backend]:
         """Give a process of root's without CAP_SYS_ADMIN."""
 
+    @contextmanager
+    def ordinary_user(self) -> Iterator[Backend]:
+        """Give a process of somebody who is not root."""
+
     def read_into_larger_buffer(self, device: Device, size: int) -> bytes:
         """Make read(2) with ``size`` into a buffer of 256 bytes; return as many as it says."""
 
@@ -81,6 +85,11 @@ class EmulatedWorld:
         """Give a process of root's without CAP_SYS_ADMIN."""
         yield self._node.process(capable=False)
 
+    @contextmanager
+    def ordinary_user(self) -> Iterator[Backend]:
+        """Give a process of somebody who is not root."""
+        yield self._node.process(privileged=False)
+
     def read_into_larger_buffer(self, device: Device, size: int) -> bytes:
         """Read with ``size``; the emulator has no buffer that could overflow."""
         return device.read(size)
@@ -100,22 +109,31 @@ class KernelWorld:
         from dlm.kernel import KernelBackend  # noqa: PLC0415 - only a guest has a DLM
 
         self._new = KernelBackend
-        self._processes: list[Backend] = []
+        self._processes: list[Machine] = []
 
     def machine(self) -> Machine:
         """Return a new process: for the first one this process, for each other a helper."""
         if self._processes:
-            machine = Machine(self._processes[0].spawn_process())
+            machine = Machine(self._processes[0].backend.spawn_process())
         else:
             machine = ForkingMachine(self._new())
-        self._processes.append(machine.backend)
+        self._processes.append(machine)
         return machine
 
     @contextmanager
     def unprivileged(self) -> Iterator[Backend]:
         """Give this thread's own view of the kernel, without CAP_SYS_ADMIN for a while."""
         with _without_sys_admin():
-            yield self._processes[0]
+            yield self._processes[0].backend
+
+    @contextmanager
+    def ordinary_user(self) -> Iterator[Backend]:
+        """Give this process's own view of the kernel, as user nobody for a while."""
+        os.seteuid(65534)
+        try:
+            yield self._processes[0].backend
+        finally:
+            os.seteuid(0)
 
     def read_into_larger_buffer(self, device: Device, size: int) -> bytes:
         """Make read(2) with a count that lies about the buffer: the kernel may write past it."""
@@ -136,7 +154,7 @@ class KernelWorld:
             KernelWorld.wrecked = f"an earlier test left this kernel unusable: {error}"
             raise
         finally:
-            machine.backend.close()
+            machine.close()
         if reload:
             reload_module()
 
@@ -178,7 +196,7 @@ class ForkingMachine(Machine):
         return lockspace
 
 
-def _clean(machine: Machine, processes: list[Backend]) -> None:
+def _clean(machine: Machine, processes: list[Machine]) -> None:
     scratch = "config/dlm/contract-clean"
     names = machine.backend.list_directory("dlm")
     nodeid = _own_nodeid(machine) if names else 1

@@ -13,17 +13,20 @@ from dlm.control.record import Record
 class Argument(Record):
     """A positional argument.
 
-    ``kind`` names how it is read (dlm.cli.values); ``many`` is "", "?" (optional) or "+" (one or
-    more).
+    ``kind`` names how it is read (dlm.cli.values); ``many`` is "", "?" (optional), "+" (one or
+    more) or "," (optional, a list with commas). The usage line gives it ``width`` columns.
     """
 
     name: str
     kind: str
     many: str = ""
+    width: int = 0
 
     def usage(self) -> str:
         """Return the argument as the usage line shows it."""
-        return {"": f"<{self.name}>", "?": f"[<{self.name}>]", "+": f"<{self.name}>..."}[self.many]
+        text = f"<{self.name}>"
+        forms = {"": text, "?": f"[{text}]", "+": f"{text}...", ",": f"[{text},...]"}
+        return forms[self.many].ljust(self.width)
 
 
 class Option(Record):
@@ -33,6 +36,11 @@ class Option(Record):
     help: str
     metavar: str = ""
     kind: str = ""
+    short: str = ""
+
+    def flags(self) -> tuple[str, ...]:
+        """Return the forms in which it can be given."""
+        return (self.short, self.flag) if self.short else (self.flag,)
 
 
 class Action(Record):
@@ -58,13 +66,13 @@ LOCKSPACE = Argument("ls_name", "lockspace")
 EVENT = Argument("event_nr", "event")
 LOCK_ID = Argument("lkid", "lock_id")
 MODE = Argument("mode", "mode")
-FLAGS = Argument("flag,...", "flags", "?")
+FLAGS = Argument("flag", "flags", ",")
 _NODE = (
     Argument("nodeid", "nodeid"),
     Argument("ipaddr", "addresses"),
     Argument("weight", "weight", "?"),
 )
-FORCE = Option("--force", "go on although something says not to (see the text above)")
+FORCE = Option("--force", "go on where somebody else controls the DLM or owns the lock")
 
 _NODE_TEXT = """\
 <nodeid> is any positive number, the same on every node. <ipaddr> is an IPv4 or IPv6 address, or
@@ -204,7 +212,7 @@ _TABLE = (
     ),
     Action(
         "unlock",
-        (LOCKSPACE, LOCK_ID, FLAGS),
+        (LOCKSPACE, LOCK_ID.replace(width=17), FLAGS),
         "drop a lock",
         "Drop a lock by its id, or with CANCEL cancel what it waits for (the status goes to its\n"
         "owner then).\n\n" + _OWNER_TEXT + "\n" + _LOCK_TEXT,
@@ -213,7 +221,7 @@ _TABLE = (
     ),
     Action(
         "convert",
-        (LOCKSPACE, LOCK_ID, MODE, FLAGS),
+        (LOCKSPACE, LOCK_ID, MODE.replace(width=10), FLAGS),
         "change the mode of a lock",
         "Convert a lock to another mode and wait until that is granted.\n\n"
         + _OWNER_TEXT
@@ -249,7 +257,7 @@ COMMON_OPTIONS = (
     Option("--timeout", "give up after so many seconds (exit code 3)", "SECONDS", "seconds"),
     Option("--dry-run", "say what would be written, in order, and write nothing"),
     Option("--json", "print one JSON object in place of text"),
-    Option("--debug", "show a traceback with an error"),
+    Option("--debug", "show a traceback with an error", short="-D"),
 )
 """What every action takes, before or after its name."""
 

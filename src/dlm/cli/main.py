@@ -64,7 +64,7 @@ class _Tool:
         name = find_action(argv)
         if (code := self._help(argv, name)) is not None:
             return code
-        action, self._json, debug = name or "", "--json" in argv, "--debug" in argv
+        action, self._json, debug = name or "", "--json" in argv, bool({"-D", "--debug"} & {*argv})
         self._attempt = action
         try:
             if name is None:

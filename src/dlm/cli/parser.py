@@ -79,9 +79,9 @@ def _parser_of(action: Action) -> _Parser:
     group = parser.add_argument_group("options")
     for option in (*action.options, *COMMON_OPTIONS):
         if option.metavar:
-            group.add_argument(option.flag, metavar=option.metavar, help=option.help)
+            group.add_argument(*option.flags(), metavar=option.metavar, help=option.help)
         else:
-            group.add_argument(option.flag, action="store_true", help=option.help)
+            group.add_argument(*option.flags(), action="store_true", help=option.help)
     group.add_argument("-h", "--help", action="store_true", help="show this text")
     return parser
 
@@ -114,7 +114,7 @@ def parse(argv: Sequence[str], name: str) -> Request:
 
 def _bind(action: Action, words: list[str]) -> dict[str, Value]:
     """Give each argument its word; the last one may take none, or all that are left."""
-    needed = sum(argument.many != "?" for argument in action.arguments)
+    needed = sum(argument.many in {"", "+"} for argument in action.arguments)
     endless = any(argument.many == "+" for argument in action.arguments)
     if len(words) < needed or (len(words) > len(action.arguments) and not endless):
         count = "too few" if len(words) < needed else "too many"

@@ -150,7 +150,7 @@ def _show_created(values: Values, minor: int | None) -> Shown:
 def _flags(values: Values) -> Any:  # Any: LockFlag, whose import is the lock actions' alone
     from dlm.terms import LockFlag
 
-    return values.get("flag,...", LockFlag(0))
+    return values.get("flag", LockFlag(0))
 
 
 def _lock(values: Values) -> Plan[Outcome]:

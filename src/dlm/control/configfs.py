@@ -221,11 +221,14 @@ def nodes() -> Plan[Nodes]:
     # make_cluster()).
     root = f"{_CONFIG}/{names[0] if names and _CLUSTER not in names else _CLUSTER}"
     found: dict[int, Comm] = {}
+    strays: list[str] = []
     for directory in (yield from names_in(f"{root}/comms")) or ():
         comm = yield from _read_comm(f"{root}/comms/{directory}")
         if comm is not None and comm.nodeid > 0:
             found[comm.nodeid] = comm
-    return Nodes(root, bool(names), dict(sorted(found.items())))
+        elif comm is not None:
+            strays.append(comm.path)
+    return Nodes(root, bool(names), dict(sorted(found.items())), tuple(strays))
 
 
 def _read_comm(path: str) -> Plan[Comm | None]:
@@ -257,6 +260,8 @@ def make_comm(nodes: Nodes, nodeid: int, addresses: Sequence[str], *, local: boo
     path = comm_path(nodes, nodeid)
     if not nodes.there:
         yield MakeDirectory(nodes.root)
+    if path in nodes.strays:
+        yield RemoveDirectory(path)
     yield MakeDirectory(path)
     yield from write_number(f"{path}/nodeid", nodeid)
     yield from add_addresses(path, addresses)
@@ -285,19 +290,19 @@ def remove_comm(comm: Comm) -> Plan[None]:
 # ---- members: spaces/<ls>/nodes/ ----------------------------------------------------------------
 
 
-def members(nodes: Nodes, name: str) -> Plan[dict[int, Member] | None]:
+def members(nodes: Nodes, name: str) -> Plan[tuple[Member, ...] | None]:
     """Return the members configured for a lockspace by node id, None when it has no space."""
     root = f"{nodes.root}/spaces/{name}/nodes"
     directories = yield from names_in(root)
     if directories is None:
         return None
-    found: dict[int, Member] = {}
+    found: list[Member] = []
     for directory in directories:
         nodeid = yield from read_number(f"{root}/{directory}/nodeid")
         weight = yield from read_number(f"{root}/{directory}/weight")
         if nodeid is not None and weight is not None:
-            found[nodeid] = Member(nodeid, f"{root}/{directory}", weight)
-    return dict(sorted(found.items()))
+            found.append(Member(nodeid, f"{root}/{directory}", weight))
+    return tuple(sorted(found, key=lambda member: member.nodeid))
 
 
 def make_space(nodes: Nodes, name: str) -> Plan[None]:

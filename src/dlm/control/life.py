@@ -100,14 +100,12 @@ def release(name: str, *, answer: bool = True, force: bool = False) -> Plan[None
     """
     check_lockspace(name)
     yield from check_controller(force)
-    seen, _ = yield from find_with_state(name)
-    if seen.minor is None:
-        reason = Reason.LEAVES if seen.phase is Phase.LEAVING else Reason.JOINS
-        raise CheckError(reason, f"lockspace {name} is still {seen.phase.value}")
+    yield from find_with_state(name)
+    seen, minor = yield from _joined(name)
     other = yield from in_the_way(name)
     if other is not None:
         yield Note(f"release {name} waits for {say_in_the_way(other)}")
-    begun = yield from dialect.begin_remove(name, seen.minor)
+    begun = yield from dialect.begin_remove(name, minor)
     leaves = yield WaitUntil(lambda: _leaves(seen, begun), f"{name} leaves", dry=True)
     if leaves and answer:
         yield from locked(lambda: _answer(seen, leave=True, value=0))
@@ -120,6 +118,22 @@ def release(name: str, *, answer: bool = True, force: bool = False) -> Plan[None
         yield Note(f"lockspace {name} has other users: it only has one less now")
     else:
         yield from forget(name)
+
+
+def _joined(name: str) -> Plan[tuple[Seen, int]]:
+    """Return a lockspace with its device; the end of a join, which makes it, is waited for."""
+
+    def check() -> Plan[tuple[Seen, int] | Waiting]:
+        seen = yield from find(name)
+        if seen.minor is not None:
+            return seen, seen.minor
+        if seen.phase is Phase.JOINING and seen.done:
+            return Waiting(f"the device dlm_{name} to come")
+        reason = Reason.LEAVES if seen.phase is Phase.LEAVING else Reason.JOINS
+        raise CheckError(reason, f"lockspace {name} is still {seen.phase.value}")
+
+    joined: tuple[Seen, int] = yield WaitUntil(check, f"dlm_{name} is there")
+    return joined
 
 
 def _leaves(seen: Seen, begun: Begun) -> Plan[bool | Waiting]:

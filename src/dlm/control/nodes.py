@@ -96,6 +96,7 @@ def lockspace_running_with(nodes: Nodes, nodeid: int, but: str = "") -> Plan[str
         seen = None if name == but else (yield from dialect.look(name))
         if seen is None or seen.phase is Phase.STOPPED:
             continue
-        if nodeid in ((yield from dialect.members(nodes, name)) or {}):
+        members = yield from dialect.members(nodes, name)
+        if any(member.nodeid == nodeid for member in members or ()):
             return name
     return None

@@ -63,12 +63,17 @@ class _Start(Record):
     state: LockspaceState
     nodes: Nodes
     known: dict[int, NodeState]
-    configured: dict[int, Member] | None
+    configured: tuple[Member, ...] | None
 
     @property
     def first(self) -> bool:
         """Say whether this is the first start in the life of the lockspace."""
         return self.seen.phase is Phase.JOINING and not self.state.last_start
+
+    def member(self, nodeid: int) -> Member | None:
+        """Return the member configured under a node id, None when there is none."""
+        found = (member for member in self.configured or () if member.nodeid == nodeid)
+        return next(found, None)
 
 
 def start(
@@ -109,7 +114,9 @@ def _start(
             returned.append(nodes.comms[nodeid])  # noqa: PERF401 - a generator cannot yield there
     yield from _warn_of_same_id(name)
     yield from _write_members(found, wanted, kept, returned)
-    yield from _begin(found, event_nr, wanted)
+    moved = {comm.nodeid: dialect.comm_path(nodes, comm.nodeid) for comm in returned}
+    comms = {nodeid: moved.get(nodeid, nodes.comms[nodeid].path) for nodeid in wanted}
+    yield from _begin(found, event_nr, comms)
 
 
 def _check_startable(seen: Seen, state: LockspaceState, event_nr: int) -> None:
@@ -141,7 +148,7 @@ def _check_nodes(found: _Start, wanted: tuple[int, ...]) -> None:
 
 def _is_kept(found: _Start, nodeid: int, rejoined: tuple[int, ...]) -> bool:
     """Say whether a member is still the one it was: its place under nodes/ stays as it is."""
-    if found.first or nodeid in rejoined or nodeid not in (found.configured or {}):
+    if found.first or nodeid in rejoined or found.member(nodeid) is None:
         return False
     if not found.state.last_start:  # somebody else started it: nothing is known against it
         return True
@@ -186,34 +193,34 @@ def _write_members(
     found: _Start, wanted: tuple[int, ...], kept: set[int], returned: list[Comm]
 ) -> Plan[None]:
     """Make the members in configfs those of the start: those that left go first."""
-    configured = found.configured or {}
     name = found.seen.name
+    members = {nodeid: found.member(nodeid) for nodeid in wanted if nodeid in kept}
     if found.configured is None:
         yield from dialect.make_space(found.nodes, name)
-    for nodeid, member in configured.items():
-        if nodeid not in kept:
+    for member in found.configured or ():
+        if member is not members.get(member.nodeid):
             yield from dialect.remove_member(member)
     for comm in returned:
         yield from dialect.remove_comm(comm)
         yield from dialect.make_comm(found.nodes, comm.nodeid, comm.addresses, local=False)
     for nodeid in wanted:
         weight = found.known.get(nodeid, NodeState()).weight
-        if nodeid not in kept:
+        kept_member = members.get(nodeid)
+        if kept_member is None:
             yield from dialect.make_member(found.nodes, name, nodeid, weight)
-        elif configured[nodeid].weight != weight:
-            yield from dialect.write_weight(configured[nodeid], weight)
+        elif kept_member.weight != weight:
+            yield from dialect.write_weight(kept_member, weight)
 
 
-def _begin(found: _Start, event_nr: int, wanted: tuple[int, ...]) -> Plan[None]:
+def _begin(found: _Start, event_nr: int, comms: dict[int, str]) -> Plan[None]:
     """Write control, then the answer to a join that waits; what is remembered comes before."""
     seen, state = found.seen, found.state
-    comms = []
-    for nodeid in wanted:
-        path = found.nodes.comms[nodeid].path
+    members = []
+    for nodeid, path in comms.items():
         inode = yield from dialect.comm_inode(path)
-        comms.append((nodeid, inode))
+        members.append((nodeid, inode))
         yield from update_node(nodeid, comm=inode)
-    begun = state.replace(last_start=event_nr, stopped=False, members=tuple(comms))
+    begun = state.replace(last_start=event_nr, stopped=False, members=tuple(members))
     answer = seen.phase is Phase.JOINING and not state.join_answered
     yield from remember(seen, begun)
     try:

@@ -60,11 +60,16 @@ class Comm(Record):
 
 
 class Nodes(Record):
-    """All nodes that were set, by node id; ``root`` is where the dialect keeps them."""
+    """All nodes that were set, by node id; ``root`` is where the dialect keeps them.
+
+    ``there`` says whether the root exists. ``strays`` are places that were made for a node by
+    somebody who was stopped before saying which.
+    """
 
     root: str
     there: bool
     comms: dict[int, Comm]
+    strays: tuple[str, ...]
 
     @property
     def local(self) -> Comm | None:
@@ -73,7 +78,10 @@ class Nodes(Record):
 
 
 class Member(Record):
-    """A member as it is configured for a lockspace; the next start reads it."""
+    """A member as it is configured for a lockspace; the next start reads it.
+
+    ``nodeid`` is not positive where somebody was stopped before writing it.
+    """
 
     nodeid: int
     path: str

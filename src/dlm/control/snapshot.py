@@ -119,7 +119,7 @@ def _members(name: str) -> Plan[tuple[tuple[int, int], ...]]:
     except (NoDlmError, RefusedError):  # configfs went away: then nothing is configured
         return ()
     members = yield from dialect.members(nodes, name)
-    return tuple((member.nodeid, member.weight) for member in (members or {}).values())
+    return tuple((member.nodeid, member.weight) for member in members or ())
 
 
 def _waits_for(seen: Seen, state: LockspaceState) -> Plan[str]:
@@ -127,7 +127,7 @@ def _waits_for(seen: Seen, state: LockspaceState) -> Plan[str]:
     match seen.phase:
         case Phase.JOINING if not state.join_answered:
             return "start"
-        case Phase.JOINING if not started:
+        case Phase.JOINING if seen.done or not started:
             return "its create to end"
         case Phase.JOINING | Phase.RECOVERING:
             return f"recovery {state.last_start}" if started else "recovery"

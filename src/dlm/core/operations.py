@@ -66,12 +66,10 @@ def check_unlock_arguments(flags: int) -> None:
 
 def check_conversion(lock: LockBlock, mode: int, flags: int) -> None:
     """Refuse a conversion that the lock's state forbids (validate_lock_args)."""
-    if lock.is_master_copy:
-        raise Refused(errno.EINVAL)
-    if flags & QUECVT and not QUECVT_ALLOWED[lock.granted_mode][mode]:
-        raise Refused(errno.EINVAL)
     if lock.status != GRANTED or lock.wait_type or lock.wait_count or lock.flags & OVERLAP:
         raise Refused(errno.EBUSY)
+    if flags & QUECVT and not QUECVT_ALLOWED[lock.granted_mode][mode]:
+        raise Refused(errno.EINVAL)
 
 
 def accept_lock(lock: LockBlock, mode: int, flags: int, pid: int) -> None:

@@ -54,10 +54,12 @@ def _queue(state: State, lock: LockBlock, callback: Callback) -> None:
     if file is None:
         return
     if state.profile.merged_results:
-        _queue_merged(state, file, lock, callback)
+        queued = _queue_merged(state, file, lock, callback)
     else:
+        queued = True
         _queue_fifo(state, file, lock, callback)
-    if lock.flags & ENDOFLIFE:
+    # Quirk: a lock whose last completion found no room stays with its file until that closes.
+    if queued and lock.flags & ENDOFLIFE:
         file.locks.pop(lock.lock_id, None)
         file.unlocking.pop(lock.lock_id, None)
 
@@ -76,16 +78,18 @@ def _is_redundant(callback: Callback, before: Callback | None) -> bool:
 # ---- up to 6.9: results stay with their lock and are made when they are read --------------------
 
 
-def _queue_merged(state: State, file: OpenFileState, lock: LockBlock, callback: Callback) -> None:
+def _queue_merged(state: State, file: OpenFileState, lock: LockBlock, callback: Callback) -> bool:
+    """Queue a result; False when there is no room for it."""
     callbacks = lock.callbacks
     if not _is_redundant(callback, callbacks[-1] if callbacks else None):
         if len(callbacks) >= CALLBACKS_MAX:
             state.log(f"dlm_add_callback {lock.lock_id:x} no room")
-            return
+            return False
         callbacks.append(callback)
     if lock.lock_id not in file.ready:
         file.ready[lock.lock_id] = lock
         _tell(state, lock)
+    return True
 
 
 def _take_merged(state: State, file: OpenFileState, room: bool) -> Result | None:

@@ -184,9 +184,8 @@ class State:
             return
         if lock.file is not None:
             file = self.files.get(lock.file)
-            if file is not None:
-                file.locks.pop(lock.lock_id, None)
-                file.unlocking.pop(lock.lock_id, None)
+            if file is not None and (lock.lock_id in file.locks or lock.lock_id in file.unlocking):
+                return
         self.locks.remove(lock)
         lock.resource.holds -= 1
         self.put(lock.resource)

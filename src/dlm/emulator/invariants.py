@@ -16,7 +16,14 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from dlm.core.blocks import CONVERTING, GRANTED, HEADQUE, LockBlock, Resource
+from dlm.core.blocks import (
+    CONVERTING,
+    GRANTED,
+    HEADQUE,
+    OVERLAP_UNLOCK,
+    LockBlock,
+    Resource,
+)
 from dlm.core.lockspace import Lockspace
 from dlm.core.messages import MessageType
 from dlm.core.modes import COMPATIBLE, IV
@@ -66,7 +73,10 @@ def granted_modes_are_compatible(cluster: Cluster) -> None:
         held: dict[bytes, list[tuple[int, LockBlock]]] = defaultdict(list)
         for core in group:
             for lock in _own_locks(core):
-                under_way = lock.wait_type in (MessageType.UNLOCK, MessageType.CONVERT)
+                under_way = (
+                    lock.wait_type in (MessageType.UNLOCK, MessageType.CONVERT)
+                    or lock.flags & OVERLAP_UNLOCK
+                )
                 if lock.granted_mode != IV and not under_way:
                     held[lock.resource.key].append((core.node, lock))
         for name, locks in held.items():

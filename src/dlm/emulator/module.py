@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _FS = 0x4
 _TIMEWARN = 0x2
 _SOFTIRQ = 0x10
-_NOT_KEPT = LockspaceFlag.NEWEXCL | _FS
+_NOT_KEPT = int(LockspaceFlag.NEWEXCL) | _FS  # an int: ~ of a flag knows only the flag's own bits
 """Flags of a create that are not kept with the lockspace (DLM_LSFL_*)."""
 
 

@@ -12,7 +12,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlm.core.events import (
     Adopt,
@@ -269,7 +269,8 @@ class Space:
         self.log(output.text)
 
 
-_CARRY_OUT = {
+# Any: each takes the kind of output that it stands beside.
+_CARRY_OUT: dict[type, Callable[[Space, Any], None]] = {
     ResultQueued: Space._result_queued,
     Send: Space._send,
     SetTimer: Space._set_timer,

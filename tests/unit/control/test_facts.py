@@ -603,3 +603,94 @@ def test_fact_10_looking_is_always_allowed() -> None:
 def test_a_submit_without_words_is_no_write() -> None:
     """Closing a device is no write that a failure would have to name."""
     assert say(Submit(DeviceClose(), File("dlm_test", None))) == ""
+
+
+# ---- what follows from several of them ----------------------------------------------------------
+
+
+def test_a_clean_leave_and_return_locks_across() -> None:
+    """The node releases and creates again, with no other lockspace: facts 4 and 6."""
+    world = World("nodea", "nodeb", "nodec")
+    world.start()
+    assert lock_on_every_node(world) == [0, 0, 0]
+    world.control("nodea").lockspace("test").release()
+    world.stop("nodeb", "nodec")
+    world.start(2, "nodeb", "nodec")
+    world.control("nodea").lockspace("test").create()
+    world.stop("nodeb", "nodec")
+    for name in ("nodeb", "nodec"):
+        world.control(name).lockspace("test").start(3, [1, 2, 3])
+    world.control("nodea").lockspace("test").start(1, [1, 2, 3])
+    world.cluster.settle()
+    assert lock_on_every_node(world) == [0, 0, 0]
+
+
+def test_a_lockspace_made_anew_by_all_locks_across() -> None:
+    """Released and created again everywhere: the comms of before have been used."""
+    world = World("nodea", "nodeb", "nodec")
+    for _ in range(3):
+        world.start()
+        assert lock_on_every_node(world) == [0, 0, 0]
+        for name in world.names:
+            world.control(name).lockspace("test").release()
+
+
+def test_a_second_lockspace_locks_across_beside_the_first() -> None:
+    """The comms in use are left alone by its start."""
+    world = World("nodea", "nodeb", "nodec")
+    world.start()
+    assert lock_on_every_node(world) == [0, 0, 0]
+    before = [world.processes["nodea"].stat(f"{COMMS}/{number}").inode for number in (2, 3)]
+    for name in world.names:
+        world.control(name).lockspace("more").create()
+        world.control(name).lockspace("more").set_id(2)
+    for name in world.names:
+        world.control(name).lockspace("more").start(1, [1, 2, 3])
+    world.cluster.settle()
+    assert before == [world.processes["nodea"].stat(f"{COMMS}/{n}").inode for n in (2, 3)]
+    assert lock_on_every_node(world) == [0, 0, 0]
+
+
+def test_the_local_node_may_be_replaced_while_there_is_no_lockspace() -> None:
+    """It stays the local one; with a lockspace it is refused."""
+    world = World("nodea")
+    world.control("nodea").set_node(1, "10.0.0.9")
+    assert world.text("nodea", f"{COMMS}/1/local") == "1\n"
+    assert world.text("nodea", f"{COMMS}/1/addr_list") == "AF_INET\t10.0.0.9\n"
+    world.control("nodea").set_node(1, "10.0.0.1")
+    world.start()
+    with pytest.raises(RefusedError) as caught:
+        world.control("nodea").set_node(1, "10.0.0.9")
+    assert caught.value.errno == errno.EBUSY
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12", "7.2"])
+def test_the_life_of_a_lockspace_is_the_same_on_every_kernel(kernel: str) -> None:
+    """Node ids from names, shared attributes, members that leave a trace: no verb minds."""
+    world = World("nodea", "nodeb", kernel=kernel)
+    world.start()
+    assert lock_on_every_node(world) == [0, 0]
+    world.crash("nodea")
+    world.stop("nodeb")
+    world.start(2, "nodeb")
+    world.set_up("nodea")
+    world.control("nodea").lockspace("test").create()
+    world.stop("nodeb")
+    world.control("nodeb").lockspace("test").start(3, [1, 2])
+    world.control("nodea").lockspace("test").start(1, [1, 2])
+    world.cluster.settle()
+    assert lock_on_every_node(world) == [0, 0]
+    for name in world.names:
+        world.control(name).lockspace("test").release()
+
+
+def test_two_lockspaces_with_one_id_are_noted_and_set_id_refuses_the_second() -> None:
+    """The nodes know a lockspace by its id alone."""
+    world = World("nodea")
+    world.start()
+    world.control("nodea").lockspace("more").create()
+    with pytest.raises(RefusedError) as caught:
+        world.control("nodea").lockspace("more").set_id(0)
+    assert caught.value.errno == errno.EEXIST
+    world.control("nodea").lockspace("more").start(1, [1])
+    assert world.notes == ["lockspaces more and test have the same id 0: use set_id"]
