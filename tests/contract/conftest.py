@@ -20,8 +20,8 @@ ENVIRONMENT = os.environ.get("DLM_CONTRACT", "emulator")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the suite's own markers, and refuse a world that there is not."""
-    if ENVIRONMENT not in {"emulator", "kernel"}:
-        raise pytest.UsageError(f"DLM_CONTRACT={ENVIRONMENT}: say emulator or kernel")
+    if ENVIRONMENT not in {"emulator", "kernel", "remote"}:
+        raise pytest.UsageError(f"DLM_CONTRACT={ENVIRONMENT}: say emulator, remote or kernel")
     config.addinivalue_line(
         "markers", "emulator_only(why): the real kernel cannot be asked, for this reason"
     )
@@ -45,7 +45,13 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """One node, as clean as after boot."""
     if KernelWorld.wrecked:
         pytest.fail(KernelWorld.wrecked)
-    world: World = KernelWorld() if ENVIRONMENT == "kernel" else EmulatedWorld()
+    world: World
+    if ENVIRONMENT == "remote":
+        from tests.contract.remote_world import RemoteWorld  # noqa: PLC0415 - not in the guest
+
+        world = RemoteWorld()
+    else:
+        world = KernelWorld() if ENVIRONMENT == "kernel" else EmulatedWorld()
     yield world
     world.finish(reload=request.node.get_closest_marker("reload") is not None)
 

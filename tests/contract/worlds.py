@@ -1,10 +1,11 @@
-"""The two worlds in which the contract suite runs: the emulator, and a real kernel in a VM.
+"""The worlds in which the contract suite runs: the emulator, and a real kernel in a VM.
 
 Decides: how a test gets a clean machine in each, and the few things that the seam has no call for.
 May not know: what any test asserts.
 
-The environment variable ``DLM_CONTRACT`` chooses: ``emulator`` (the default) or ``kernel``, which
-must run as root on a machine that may be wrecked: ``make vm`` does that.
+The environment variable ``DLM_CONTRACT`` chooses: ``emulator`` (the default), ``remote`` (the same
+at the other end of a stream, tests/contract/remote_world.py) or ``kernel``, which must run as root
+on a machine that may be wrecked: ``make vm`` does that.
 """
 
 from __future__ import annotations
