@@ -180,6 +180,15 @@ class KernelProfile:
     debug_comms: str
     """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
     "member" (6.1), with the first "address" (6.6)."""
+    control: str = "configfs"
+    """The dialect of control: "configfs", or one of 2005: "event" (April), "members" (July)."""
+    locks_by_id: bool = False
+    """Any process may convert and unlock any lock of its node by id; an orphan then becomes its
+    own (lock device 3.0.0)."""
+    scattered_lock_ids: bool = False
+    """A lock id has a bucket of 1024 in its low half and a counter above (2005)."""
+    holds_results: bool = False
+    """No result can be read while the lockspace is stopped (2005)."""
 
 
 _5_10 = KernelProfile(
@@ -219,6 +228,31 @@ _7_2 = replace(
     shared_cluster_attributes=True,
     guesses_middle_conversions=False,
 )
+
+LINUX_2005_APRIL = replace(
+    _6_12,
+    name="2005-04",
+    minors_from=61,  # INFER: 63 is the first that a misc device gets, two devices come first
+    minors_step=-1,
+    padded_names=False,
+    reserved_flag=False,
+    max_addresses=1,
+    guesses_middle_conversions=True,
+    debug_comms="",
+    control="event",
+    locks_by_id=True,
+    scattered_lock_ids=True,
+    holds_results=True,
+)
+"""The DLM as posted to linux-kernel on 25 April 2005, on 2.6.12."""
+
+LINUX_2005_JULY = replace(LINUX_2005_APRIL, name="2005-07", control="members")
+"""The DLM as posted to linux-kernel on 15 July 2005, on 2.6.13."""
+
+KERNELS_2005: dict[str, KernelProfile] = {
+    profile.control: profile for profile in (LINUX_2005_APRIL, LINUX_2005_JULY)
+}
+"""The profiles of 2005 by their dialect of control."""
 
 KERNELS: dict[str, KernelProfile] = {
     profile.name: profile for profile in (_5_10, _6_1, _6_12, _7_2)

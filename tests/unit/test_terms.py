@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from dlm.terms import KERNELS, KernelProfile, LockFlag, LockMode, RecoverStatus
+from dlm.terms import KERNELS, KERNELS_2005, KernelProfile, LockFlag, LockMode, RecoverStatus
 
 
 def test_modes_are_ordered_from_weak_to_strong() -> None:
@@ -46,4 +46,5 @@ def test_profiles_are_named_as_they_are_kept() -> None:
 @pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(KernelProfile)])
 def test_every_field_of_a_profile_tells_kernels_apart(field: str) -> None:
     """A field that is equal on all kernels would be no difference."""
-    assert len({getattr(profile, field) for profile in KERNELS.values()}) > 1
+    profiles = [*KERNELS.values(), *KERNELS_2005.values()]
+    assert len({getattr(profile, field) for profile in profiles}) > 1

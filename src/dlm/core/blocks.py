@@ -64,6 +64,9 @@ RECOVER_CONVERT: Final = int(ResourceFlag.RECOVER_CONVERT)
 RECOVER_GRANT: Final = int(ResourceFlag.RECOVER_GRANT)
 RECOVER_LVB_INVAL: Final = int(ResourceFlag.RECOVER_LVB_INVAL)
 
+ID_BUCKETS: Final = 1024
+"""Buckets of lock ids in 2005."""
+
 NONE: Final = LockStatus.NONE
 WAITING: Final = LockStatus.WAITING
 GRANTED: Final = LockStatus.GRANTED
@@ -263,6 +266,9 @@ class LockTable:
         else:
             lock_id = self._next
             self._next += 1
+        return self._add(lock_id, resource)
+
+    def _add(self, lock_id: int, resource: Resource) -> LockBlock:
         lock = self.locks[lock_id] = LockBlock(lock_id, resource)
         resource.holds += 1
         return lock
@@ -271,6 +277,26 @@ class LockTable:
         """Free the lock's id."""
         del self.locks[lock.lock_id]
         heapq.heappush(self._free, lock.lock_id)
+        lock.freed = True
+
+
+class ScatteredLockTable(LockTable):
+    """The lock ids of 2005: a bucket of 1024, and in the upper half how often it was taken.
+
+    The kernel took a random bucket; here the buckets come in a fixed scattered order, each once in
+    1024 locks. An id never comes again.
+    """
+
+    def create(self, resource: Resource) -> LockBlock:
+        """Make a lock that keeps its resource."""
+        count = self._next - 1
+        self._next += 1
+        bucket = (count * 389 + 229) % ID_BUCKETS
+        return self._add(bucket | count // ID_BUCKETS + 1 << 16, resource)
+
+    def remove(self, lock: LockBlock) -> None:
+        """Forget the lock."""
+        del self.locks[lock.lock_id]
         lock.freed = True
 
 

@@ -176,10 +176,18 @@ class StartMember:
 class Start:
     """control=1 with these members: recover; not answered (the kernel returns at once).
 
-    The world has checked that there are members and that the lockspace is stopped.
+    The world has checked that there are members and that the lockspace is stopped. With
+    ``finish_later`` (April 2005) the recovery has no last barrier, and locking stays off at its
+    end until ``Finish``.
     """
 
     members: tuple[StartMember, ...]
+    finish_later: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """April 2005: switch locking on after a recovery that has ended; else without effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +238,7 @@ Input = (
     | TakeResult
     | Stop
     | Start
+    | Finish
     | SetNoDirectory
     | Tune
     | Deliver
@@ -297,7 +306,7 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryEnded:
-    """A recovery has ended: 0 locking is on; EINTR a stop came; else why it failed."""
+    """A recovery has ended: 0 locking is on, or ``Finish`` comes next; EINTR a stop; else why."""
 
     error: int
 

@@ -17,11 +17,13 @@ from dlm.core import directory, rebuilding, receiving, results, users
 from dlm.core.blocks import LockBlock, Resource
 from dlm.core.events import (
     Adopt,
+    CallId,
     CloseFile,
     Convert,
     Deadlock,
     Deliver,
     FileId,
+    Finish,
     Input,
     OpenFile,
     Output,
@@ -31,7 +33,6 @@ from dlm.core.events import (
     Request,
     SetNoDirectory,
     Start,
-    StartMember,
     Stop,
     TakeResult,
     Timer,
@@ -42,6 +43,7 @@ from dlm.core.events import (
 from dlm.core.messages import LockMessage, RecoveryMessage, RecoveryType
 from dlm.core.recovery import Recovery, RecoveryFailed, answer
 from dlm.core.state import OpenFileState, Refused, State
+from dlm.core.users2005 import COMMANDS_2005
 from dlm.terms import KernelProfile, NodeId, RecoverStatus
 
 _REPLIES: Final = frozenset(
@@ -69,12 +71,18 @@ class Lockspace:
         *,
         exflags: int = 0,
         table_size: int = 1024,
+        holds_results: bool = False,
     ) -> None:
+        """Begin stopped; with ``holds_results`` no result can be read while it is."""
         self.name = name
         self._state = State(name, node, profile, exflags, table_size)
+        self._state.holds_results = holds_results
+        self._commands = COMMANDS_2005 if profile.locks_by_id else _COMMANDS
         self._recovery: Recovery | None = None
-        self._next: tuple[int, tuple[StartMember, ...]] | None = None
-        """A start that waits for the recovery before it: its sequence number and members."""
+        self._next: tuple[int, Start] | None = None
+        """A start that waits for the recovery before it, and its sequence number."""
+        self._finishable: int | None = None
+        """The sequence number of a recovery that has ended and waits for ``Finish``."""
 
     # ---- what can be seen -----------------------------------------------------------------------
 
@@ -146,6 +154,15 @@ class Lockspace:
         """Return how many calls wait for the end of recovery."""
         return len(self._state.blocked)
 
+    def abandon_calls(self) -> tuple[CallId, ...]:
+        """Forget the calls that wait for locking to be on, and return them, oldest first.
+
+        For a lockspace of 2005 that is removed under its callers.
+        """
+        blocked = tuple(self._state.blocked)
+        self._state.blocked.clear()
+        return tuple(question.call for question in blocked)  # type: ignore[union-attr]
+
     # ---- the machine ----------------------------------------------------------------------------
 
     def step(self, question: Input, now: int = 0) -> list[Output]:
@@ -166,7 +183,7 @@ class Lockspace:
         """Carry out a user's command and answer it."""
         state = self._state
         try:
-            value = _COMMANDS[type(question)](state, question)
+            value = self._commands[type(question)](state, question)
         except Refused as refusal:
             state.outputs.append(Reply(question.call, error=refusal.number))
         else:
@@ -206,6 +223,7 @@ class Lockspace:
         state.recovery_stopped = True
         state.recover_sequence += 1
         self._next = None
+        self._finishable = None
         self._abort(errno.EINTR)
         state.slots = ()
         state.recover_status = 0
@@ -221,7 +239,8 @@ class Lockspace:
         state = self._state
         state.progress += 1
         state.recover_sequence += 1
-        self._next = (state.recover_sequence, question.members)
+        self._next = (state.recover_sequence, question)
+        self._finishable = None
         if self._recovery is None:
             self._begin()
 
@@ -230,9 +249,11 @@ class Lockspace:
         state = self._state
         if self._next is None:
             return
-        (sequence, members), self._next = self._next, None
+        (sequence, start), self._next = self._next, None
         state.recovery_stopped = False
-        self._recovery = Recovery(state, sequence, members)
+        if start.finish_later:
+            state.recover_status = 0  # a start may follow a start without a stop between
+        self._recovery = Recovery(state, sequence, start.members, finish_later=start.finish_later)
         self._drive(self._recovery.begin)
 
     def _drive(self, go_on: Callable[[], bool]) -> None:
@@ -253,9 +274,23 @@ class Lockspace:
             self._state.outputs.append(RecoveryEnded(errno.EINTR))
             self._begin()
             return
-        self._enable(recovery)
+        if recovery.finish_later:
+            self._finishable = recovery.sequence
+            self._state.outputs.append(RecoveryEnded(0))
+        else:
+            self._enable(recovery.sequence)
+            self._state.outputs.append(RecoveryEnded(0))
+            self._run_blocked()
 
-    def _enable(self, recovery: Recovery) -> None:
+    def _finish(self, question: Finish) -> None:
+        del question
+        if self._finishable is not None:
+            self._state.progress += 1
+            sequence, self._finishable = self._finishable, None
+            self._enable(sequence)
+            self._run_blocked()
+
+    def _enable(self, sequence: int) -> None:
         """Locking is on: what waited goes on (the end of ls_recover)."""
         state = self._state
         state.gone.clear()
@@ -265,10 +300,14 @@ class Lockspace:
             receiving.receive(state, source, message)
         rebuilding.repeat_waiters(state)
         rebuilding.grant_recovered(state)
-        state.log(f"dlm_recover {recovery.sequence} generation {state.generation} done")
-        state.outputs.append(RecoveryEnded(0))
-        blocked = list(state.blocked)
-        state.blocked.clear()
+        state.log(f"dlm_recover {sequence} generation {state.generation} done")
+        if state.holds_results:
+            results.tell_held(state)
+
+    def _run_blocked(self) -> None:
+        """Let the calls go on that waited for locking to be on."""
+        blocked = list(self._state.blocked)
+        self._state.blocked.clear()
         for question in blocked:
             self._run(question)
 
@@ -349,6 +388,7 @@ _STEP: Final[dict[type, Callable[[Lockspace, Any], None]]] = {
     TakeResult: Lockspace._take,
     Stop: Lockspace._stop,
     Start: Lockspace._start,
+    Finish: Lockspace._finish,
     SetNoDirectory: Lockspace._no_directory,
     Tune: Lockspace._tune,
     Deliver: Lockspace._deliver,

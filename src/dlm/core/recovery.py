@@ -75,10 +75,19 @@ Told = Generator[Wait, RecoveryMessage | None, RecoveryMessage]
 class Recovery:
     """One recovery of one lockspace."""
 
-    def __init__(self, state: State, sequence: int, members: tuple[StartMember, ...]) -> None:
+    def __init__(
+        self,
+        state: State,
+        sequence: int,
+        members: tuple[StartMember, ...],
+        *,
+        finish_later: bool = False,
+    ) -> None:
         self.state = state
         self.sequence = sequence
         self.configured = members
+        self.finish_later = finish_later
+        """Locking stays off at the end; who manages the members sees to the last barrier."""
         self.root: list[Resource] = []
         self.rebuilds = False
         """Members are gone, so locks are purged and rebuilt."""
@@ -246,6 +255,8 @@ def _recover(recovery: Recovery) -> Steps:
         resource.on_root_list = True
     for step in STEPS:
         yield from step.work(recovery)
+        if recovery.finish_later and step.status == RecoverStatus.DONE:
+            return
         state.recover_status |= step.status
         state.progress += 1
         yield from step.barrier(recovery, step.status)
@@ -308,6 +319,10 @@ def _directory(recovery: Recovery) -> Steps:
                 count += 1
             complete = reply.complete
     state.log(f"dlm_recover_directory {count} in {count} new")
+    if recovery.finish_later:
+        # Without a last barrier a member may run before we are at the end: what it then says about
+        # the directory holds. Whoever answered us has sent nothing older since.
+        _drop_saved(state, _DIRECTORY_MESSAGES)
 
 
 def _locks(recovery: Recovery) -> Steps:
@@ -374,19 +389,23 @@ def _done(recovery: Recovery) -> Iterable[Wait]:
         state.log(f"dlm_recover_locks {recovery.rebuilt_here} in")
         rebuilding.finish_resources(state, recovery.root)
     recovery.release_root()
-    kept = [saved for saved in state.saved if not _is_stale(state, saved)]
-    state.saved.clear()
-    state.saved.extend(kept)
+    _drop_saved(state, frozenset() if recovery.finish_later else _DIRECTORY_MESSAGES)
     return ()
 
 
 _DIRECTORY_MESSAGES = frozenset({MessageType.REMOVE, MessageType.LOOKUP, MessageType.LOOKUP_REPLY})
 
 
-def _is_stale(state: State, saved: SavedMessage) -> bool:
+def _drop_saved(state: State, stale: frozenset[MessageType]) -> None:
     """dlm_purge_requestqueue(): gone senders, and all about a directory that was rebuilt."""
+    kept = [saved for saved in state.saved if not _is_stale(state, saved, stale)]
+    state.saved.clear()
+    state.saved.extend(kept)
+
+
+def _is_stale(state: State, saved: SavedMessage, stale: frozenset[MessageType]) -> bool:
     source, message = saved
-    return state.is_gone(source) or message.type in _DIRECTORY_MESSAGES or state.no_directory
+    return state.is_gone(source) or message.type in stale or state.no_directory
 
 
 # ---- barriers -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Final
 
 from dlm.core.blocks import DEAD, DEADLOCK_CANCEL, ENDOFLIFE, ORPHAN, Callback, LockBlock
 from dlm.core.events import FileId, Result, ResultQueued
-from dlm.core.modes import COMPATIBLE, IV, PR, VALUE_MOVES
+from dlm.core.modes import COMPATIBLE, IV, PR, RETURNED, VALUE_MOVES
 from dlm.core.state import OpenFileState, State
 from dlm.terms import ECANCEL, EUNLOCK
 
@@ -137,7 +137,11 @@ def _queue_fifo(state: State, file: OpenFileState, lock: LockBlock, callback: Ca
     else:
         lock.last_completion = callback.mode
     lock.last_callback = callback
-    value = lock.value if _carries_value(lock, callback, before) else None
+    moves = VALUE_MOVES[before][callback.mode]
+    carries = _carries_value(lock, callback, before)
+    if state.profile.locks_by_id and moves != RETURNED:
+        carries = False  # the device of 2005 asks for 1, not for "not 0"
+    value = lock.value if carries else None
     file.results.append(_result(lock, callback, callback.status, callback.flags, value))
     _tell(state, lock)
 
@@ -180,20 +184,33 @@ def _result(
 
 
 def _tell(state: State, lock: LockBlock) -> None:
-    if lock.file is not None:
+    if lock.file is not None and not _held(state):
         state.outputs.append(ResultQueued(lock.file))
+
+
+def tell_held(state: State) -> None:
+    """Tell of the results that could not be read while the lockspace was stopped."""
+    for file in state.files:
+        if has_result(state, file):
+            state.outputs.append(ResultQueued(file))
+
+
+def _held(state: State) -> bool:
+    return state.holds_results and state.stopped
 
 
 def has_result(state: State, file: FileId) -> bool:
     """Say whether poll(2) of the file shows results."""
     opened = state.files.get(file)
-    return opened is not None and bool(opened.ready or opened.results)
+    if opened is None or _held(state):
+        return False
+    return bool(opened.ready or opened.results)
 
 
 def take(state: State, file: FileId, room: bool) -> Result | None:
     """Take the file's next result; without ``room`` its value block is lost."""
     opened = state.files.get(file)
-    if opened is None:
+    if opened is None or _held(state):
         return None
     if state.profile.merged_results:
         return _take_merged(state, opened, room)

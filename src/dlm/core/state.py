@@ -24,6 +24,7 @@ from dlm.core.blocks import (
     Resource,
     ResourceTable,
     SavedMessage,
+    ScatteredLockTable,
 )
 from dlm.core.events import (
     CallId,
@@ -82,7 +83,7 @@ class State:
         self.outputs: list[Output] = []
         self.progress = 0
         # Locks and resources.
-        self.locks = LockTable()
+        self.locks = ScatteredLockTable() if profile.scattered_lock_ids else LockTable()
         self.resources = ResourceTable(profile, table_size)
         self.waiters: dict[int, LockBlock] = {}
         """Locks that wait for a reply, by id, oldest first (the kernel walks newest first)."""
@@ -101,6 +102,8 @@ class State:
         self.slot = 0
         self.slots: tuple[tuple[int, int], ...] = ()
         self.no_directory = False
+        self.holds_results = False
+        """No result can be read while the lockspace is stopped (2005)."""
         # Members.
         self.members: list[Member] = []
         self.gone: list[Member] = []

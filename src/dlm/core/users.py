@@ -180,9 +180,7 @@ def close(state: State, command: CloseFile) -> int:
         if lock.exflags & PERSISTENT:
             _orphan(state, lock)
         else:
-            lock.flags |= DEAD
-            _force_unlock(state, lock)
-            state.settle(lock)
+            end_by_close(state, lock)
     for lock in opened.unlocking.values():
         lock.flags |= DEAD
     unlocking = list(opened.unlocking.values())
@@ -192,6 +190,13 @@ def close(state: State, command: CloseFile) -> int:
     for lock in unlocking:
         state.settle(lock)
     return 0
+
+
+def end_by_close(state: State, lock: LockBlock) -> None:
+    """Unlock a lock whose file is closed; nobody hears of it."""
+    lock.flags |= DEAD
+    _force_unlock(state, lock)
+    state.settle(lock)
 
 
 def _orphan(state: State, lock: LockBlock) -> None:
