@@ -221,12 +221,15 @@ def test_without_rights_one_may_still_look() -> None:
     assert shell.run("ls", privileged=False).code == 0
 
 
-def test_a_served_emulator_is_not_in_this_version() -> None:
-    """The spec is understood, and what there is instead is said."""
+def test_a_cluster_that_nobody_serves_is_no_dlm() -> None:
+    """The sentence says how to start one; a spec that means nothing is a usage error."""
     err = io.StringIO()
     code = main(["--backend", "emulator:somewhere/nodea", "ls"], stdout=io.StringIO(), stderr=err)
     assert code == 4
-    assert "no served emulator in this version" in err.getvalue()
+    assert err.getvalue() == (
+        "dlm_tool: ls: nobody serves emulator:somewhere/nodea; start one: "
+        "dlm_tool emulator up --nodes nodea=ADDRESS,... somewhere\n"
+    )
     err = io.StringIO()
     assert main(["ls", "--backend", "cluster"], stdout=io.StringIO(), stderr=err) == 2
     assert "backend 'cluster' is none of: kernel | kernel:root=DIR" in err.getvalue()

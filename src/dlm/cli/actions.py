@@ -248,6 +248,38 @@ _TABLE = (
         ("demo",),
         (Option("--abi", "the control interface to show (configfs)", "NAME"),),
     ),
+    Action(
+        "emulator",
+        (Argument("verb", ""), Argument("dir", "", "+")),
+        "serve an emulated cluster in the background",
+        "up starts a cluster and returns when it is ready; each node is then a backend:\n"
+        "DLM_BACKEND=emulator:<dir>/<node>. It lives in real time until down. crash and restart\n"
+        "take the node before the directory. status shows which nodes are up. What a cluster that\n"
+        "was killed left in <dir> is cleaned by the next up.\n",
+        (
+            "emulator up --nodes nodea=10.0.0.1,nodeb=10.0.0.2,nodec=10.0.0.3 /tmp/cluster",
+            "emulator status /tmp/cluster",
+            "emulator crash nodea /tmp/cluster",
+            "emulator restart nodea /tmp/cluster",
+            "emulator down /tmp/cluster",
+        ),
+        (
+            Option("--nodes", "names and addresses of the nodes (up)", "NAME=ADDRESS,..."),
+            Option("--abi", "the control interface: configfs (up)", "NAME"),
+            Option("--kernel", "the kernel to be like: 5.10, 6.1, 6.12, 7.2 (up)", "VERSION"),
+            Option("--speed", "the cluster's seconds per second (up)", "FACTOR"),
+        ),
+    ),
+    Action(
+        "serve",
+        (Argument("stream", ""),),
+        "serve a backend at a Unix socket or a device",
+        "Let others use this backend: DLM_BACKEND=remote:<stream> on the other side. <stream> is\n"
+        "the path of a socket to make, in a directory of mode 0700, or a device such as a serial\n"
+        "port. Each connection is a process of its own. Only the same user may connect. Serves\n"
+        "until it is interrupted.\n",
+        ("serve /run/user/0/dlm/kernel", "serve /dev/vport0p1 --backend kernel"),
+    ),
 )
 ACTIONS = {action.name: action for action in _TABLE}
 """Every action by name, in the order of the usage text."""
@@ -265,7 +297,7 @@ _GROUPS = (
     ("set_local", "set_node"),
     ("stop", "terminate", "start", "get_done", "finish", "poll_done", "set_id"),
     ("create", "release", "lock", "unlock", "convert"),
-    ("ls", "demo"),
+    ("ls", "demo", "emulator", "serve"),
 )
 
 

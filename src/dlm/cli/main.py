@@ -102,6 +102,11 @@ class _Tool:
             from dlm.cli.demo import demo
 
             return ExitCode(demo(str(request.values.get("abi", "configfs")), self._out))
+        if request.action.name in {"emulator", "serve"}:
+            from dlm.cli.serve import perform
+
+            self._print(request.action.name, *perform(request, self._out))
+            return ExitCode.DONE
         if backend is not None:
             return self._perform_on(request, backend)
         from dlm.connect import connect
