@@ -51,6 +51,12 @@ def add(directory: Directory, space: Space) -> None:
         directory.entries[f"{space.name}{suffix}"] = File(mode, partial(_SHOW[suffix], space), None)
 
 
+def add_queues(directory: Directory, space: Space) -> None:
+    """Show the one file that a lockspace of 2005 has: its queues."""
+    if "/" not in space.name:
+        directory.entries[space.name] = File(0o444, partial(_queues, space), None)
+
+
 def remove(directory: Directory, space: Space) -> None:
     """Take the files of a lockspace away; fine when there are none."""
     for suffix in texts.FILES:

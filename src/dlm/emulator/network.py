@@ -107,6 +107,12 @@ class Endpoint:
         self.network.changed()
         self._appeared(nodeid, True)
 
+    def set_address(self, nodeid: int, raw: bytes) -> None:
+        """Let this be the one address of a node id, whatever it had before (2005)."""
+        self._addresses[nodeid] = [decode_sockaddr(raw) or ""]
+        self.network.changed()
+        self._appeared(nodeid, True)
+
     def has_address(self, nodeid: int) -> bool:
         """Say whether any address is filed under this node id."""
         return nodeid in self._addresses

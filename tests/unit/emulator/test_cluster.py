@@ -38,12 +38,12 @@ def test_nodes_by_name() -> None:
     ("arguments", "message"),
     [
         ({"nodes": {"a": "10.0.0.1"}, "kernel": "2.6"}, "unknown kernel"),
-        ({"nodes": {"a": "10.0.0.1"}, "abi": "event"}, "not in this version"),
+        ({"nodes": {"a": "10.0.0.1"}, "abi": "june"}, "unknown dialect"),
         ({"nodes": {"a": "10.0.0.1", "b": "10.0.0.1"}}, "both a and b"),
     ],
 )
 def test_what_a_cluster_cannot_be(arguments: dict[str, object], message: str) -> None:
-    """Unknown kernels, dialects of other versions and shared addresses are refused."""
+    """Unknown kernels and dialects and shared addresses are refused."""
     with pytest.raises(ValueError, match=message):
         Cluster(**arguments)  # type: ignore[arg-type]
 
