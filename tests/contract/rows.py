@@ -256,6 +256,7 @@ ROWS: dict[str, str] = {
     # ---- 4.7 open and close ----
     "4.7 open": "no capability; ENOENT when gone; each its own",
     "4.7 dup and fork": "share; the last close counts",
+    "4.7 after close": "EBADF",
     "4.7 close while stopped": "sleeps",
     "4.7 not persistent": "ends in any state; PW and EX invalidate",
     "4.7 persistent, granted": "an orphan",
