@@ -197,6 +197,21 @@ def test_events_that_change_nothing_for_ever_are_a_livelock() -> None:
         scheduler.run_until(never)
 
 
+def test_changes_that_never_end_are_a_livelock() -> None:
+    """A wait without end gives up when the world goes on for ever without coming to it."""
+    scheduler = Scheduler()
+    scheduler.patience = 1000
+
+    def again() -> None:
+        scheduler.progress += 1
+        scheduler.schedule(1.0, again)
+
+    again()
+
+    with pytest.raises(StalledError, match="settling waits while others go on for ever"):
+        scheduler.settle()
+
+
 def test_run_due_does_not_move_the_clock() -> None:
     """Only what is due at this moment happens."""
     scheduler = Scheduler()
