@@ -221,6 +221,14 @@ def test_without_rights_one_may_still_look() -> None:
     assert shell.run("ls", privileged=False).code == 0
 
 
+def test_without_rights_a_join_shows_as_one() -> None:
+    """Debugfs, which tells a leave from a join, is root's alone."""
+    shell = Shell("nodea")
+    shell.set_up()
+    shell.do("create test")
+    assert "joining" in shell.run("ls", privileged=False).out
+
+
 def test_a_served_emulator_is_not_in_this_version() -> None:
     """The spec is understood, and what there is instead is said."""
     err = io.StringIO()

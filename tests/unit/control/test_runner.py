@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dlm.control import recovery
+from dlm.control import life, recovery
 from dlm.control.dry import dry_run
 from dlm.control.plan import (
     Ask,
@@ -150,6 +150,18 @@ def test_a_node_set_without_an_address_gets_it_by_saying_it_again() -> None:
     assert world.text("nodea", f"{CLUSTER}/comms/2/addr_list") == "AF_INET\t10.0.0.2\n"
 
 
+@pytest.mark.parametrize("path", ["event_done"])
+def test_an_answer_that_is_refused_can_be_given_again(path: str) -> None:
+    """It was remembered before it was written, and is forgotten when it could not be."""
+    world = World("nodea")
+    world.control("nodea").lockspace("test").create()
+    process = world.processes["nodea"]
+    disturbed = Disturbed(process, path, OSError(errno.EIO, "no"))
+    with pytest.raises(RefusedError):
+        run(life.terminate("test"), disturbed)  # type: ignore[arg-type]
+    world.control("nodea").lockspace("test").terminate()
+
+
 # ---- waits --------------------------------------------------------------------------------------
 
 
@@ -239,7 +251,7 @@ def test_a_dry_run_reads_for_real_and_answers_writes_with_success() -> None:
         begun = yield Submit(DeviceRead(12), file, "READ", detached=True)
         result = yield Result(begun, "the answer")
         yield Submit(DeviceClose(), file)
-        met: object = yield WaitUntil(never, "it is over", dry="dry")
+        met: object = yield WaitUntil(at_once, "it is over", dry="dry")
         return content, count, (state, result), met
 
     backend = world.processes["nodea"]
@@ -263,9 +275,9 @@ def read_state(name: str) -> Plan[object]:
     return found
 
 
-def never() -> Plan[Waiting]:
-    """Wait for ever."""
-    return Waiting("nothing")
+def at_once() -> Plan[str]:
+    """Be met at the first look, which a dry run does not take after a write."""
+    return "met"
     yield
 
 
