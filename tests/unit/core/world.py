@@ -31,6 +31,7 @@ from dlm.core.events import (
     Request,
     Result,
     Send,
+    SetNoDirectory,
     SetTimer,
     Start,
     StartMember,
@@ -232,11 +233,15 @@ class World:
     def deliver(self) -> None:
         """Deliver all that is under way, and what comes of it."""
         while self.wire:
-            source, target, message = self.wire.popleft()
-            if target in self.spaces:
-                self.step(target, Deliver(NodeId(source), message))
-            elif (reply := not_ready(message)) is not None:
-                self._post((target, source, reply))
+            self.deliver_one()
+
+    def deliver_one(self) -> None:
+        """Deliver the oldest message that is under way."""
+        source, target, message = self.wire.popleft()
+        if target in self.spaces:
+            self.step(target, Deliver(NodeId(source), message))
+        elif (reply := not_ready(message)) is not None:
+            self._post((target, source, reply))
 
     def send(self, source: int, target: int, message: Message) -> None:
         """Let a message arrive that nobody sent, and what comes of it."""
@@ -249,6 +254,11 @@ class World:
         kept, self.kept = self.kept, []
         self.wire.extend(each for each in kept if not {each[0], each[1]} & self.dead)
         self.deliver()
+
+    def let_through(self) -> None:
+        """Hold nothing any more; what was held back is lost."""
+        self.held = nothing
+        self.kept.clear()
 
     def fire(self, node: int, timer: Timer) -> list[Output]:
         """Let a timer run out that was set."""
@@ -301,6 +311,12 @@ class World:
         assert not any(space.stopped for space in self.spaces.values())
         return self
 
+    def without_directory(self) -> World:
+        """Set nodir on every node."""
+        for node in self.nodes:
+            self.step(node, SetNoDirectory())
+        return self
+
     def crash(self, node: int) -> None:
         """Take a node away, with all that is under way to it and from it."""
         self.dead.add(node)
@@ -319,6 +335,13 @@ class World:
         self.start(*survivors)
         self.settle(40)
         assert not any(space.stopped for space in self.spaces.values())
+
+    def answer(self, call: CallId) -> int:
+        """Return what a call was answered: its value, -errno, or ``waits``."""
+        reply = self.replies.get(call)
+        if reply is None:
+            return self.waits
+        return -reply.error if reply.error else reply.value
 
     # ---- what can be seen -----------------------------------------------------------------------
 
