@@ -13,6 +13,7 @@ from dlm.control import life, recovery
 from dlm.control.dry import dry_run
 from dlm.control.plan import (
     Ask,
+    Begun,
     File,
     Note,
     OpenDevice,
@@ -27,7 +28,7 @@ from dlm.control.plan import (
     say,
 )
 from dlm.control.record import Record
-from dlm.control.runner import Journal, run
+from dlm.control.runner import Journal, Session, run
 from dlm.control.state import recall
 from dlm.errors import RefusedError, StalledError, TimedOutError
 from dlm.ports import (
@@ -219,6 +220,33 @@ def test_a_file_that_the_plan_left_open_is_closed_by_the_runner() -> None:
     with pytest.raises(RefusedError):
         run(plan(), world.processes["nodea"])
     world.control("nodea").lockspace("test").release(timeout=1)
+
+
+class Closable:
+    """A pending call that, as a kernel's, cannot be asked any more once it was let go."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def done(self) -> bool:
+        """Never."""
+        if self.closed:
+            raise ValueError("the pending call is closed")
+        return False
+
+    def close(self) -> None:
+        """Let go."""
+        self.closed = True
+
+
+def test_what_still_waits_can_be_read_after_the_run_has_let_go() -> None:
+    """An interrupted caller asks the journal when everything is closed."""
+    journal = Journal()
+    pending = Closable()
+    journal.begun.append(Begun("write dlm-control X", pending, detached=True))  # type: ignore[arg-type]
+    Session(World("nodea").processes["nodea"], None, journal).close(0)
+    assert pending.closed
+    assert journal.asleep() == ("write dlm-control X",)
 
 
 def test_notes_are_told_once() -> None:
