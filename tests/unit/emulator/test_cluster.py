@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from dlm.emulator import Cluster
+from dlm.ports import DeviceRead, OpenFlags
 from tests.unit.emulator.helpers import (
     ADDRESSES,
     CLUSTER,
@@ -28,6 +29,7 @@ from tests.unit.emulator.helpers import (
     stop,
     submit_create,
     three_nodes,
+    unlock_request,
 )
 
 
@@ -80,6 +82,28 @@ def test_a_crash_forgets_everything() -> None:
     with pytest.raises(ValueError, match="is up"):
         cluster.restart("nodea")
     running_alone(again)
+
+
+def test_nothing_happens_on_a_node_that_is_down() -> None:
+    """Timers, sleeping calls and closes of a node that lost power are no more."""
+    cluster = three_nodes(keep_trace=True)
+    processes = running_together(cluster)
+    file = processes[0].open_device("dlm_test", flags=OpenFlags.RDWR)
+    lock_id = file.write(lock_request(b"x"))
+    cluster.settle()
+    assert file.read(104)
+    file.write(unlock_request(lock_id))
+    cluster.settle()
+    assert file.read(104)
+    reading = file.submit(DeviceRead(104))
+    file.close()
+    cluster.crash("nodea")
+    with refused(errno.EIO):
+        reading.result()
+    before = len(cluster.trace())
+    cluster.advance(60)
+
+    assert not [line for line in cluster.trace()[before:] if line.split()[1] == "nodea"]
 
 
 def test_a_module_that_is_not_there() -> None:
