@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from dlm.core import not_ready
+from dlm.core.blocks import LockBlock, Resource
 from dlm.core.events import (
     Adopt,
     CallId,
@@ -69,8 +70,8 @@ def nothing(source: int, target: int, message: Message) -> bool:
 
 
 def types(*kinds: int) -> Held:
-    """Hold back the messages of these types (MessageType and RecoveryType never mix in a test)."""
-    return lambda _source, _target, message: message.type in kinds
+    """Hold back the messages of these types (of which some have the same number)."""
+    return lambda _source, _target, message: any(message.type is kind for kind in kinds)
 
 
 def value(text: bytes) -> bytes:
@@ -349,15 +350,23 @@ class World:
         """Open a file on a node."""
         return User(self, node, next(self.numbers))
 
-    def name(self, directory: int, number: int = 0) -> bytes:
-        """Return a name that this node keeps the directory entry of; other numbers, others."""
-        nodes = [node for node in sorted(self.nodes) for _ in range(self.weights.get(node, 1))]
+    def name(self, directory: int, number: int = 0, then: int | None = None) -> bytes:
+        """Return a name that this node keeps the directory entry of; other numbers, others.
+
+        ``then`` is the node that keeps it once that node has gone.
+        """
+        left = [node for node in self.nodes if node != directory]
         found = (
             name
             for name in (b"r%d" % at for at in itertools.count())
-            if nodes[(hash_name(name) >> 16) % len(nodes)] == directory
+            if self._directory(name, self.nodes) == directory
+            and (then is None or self._directory(name, left) == then)
         )
         return next(itertools.islice(found, number, None))
+
+    def _directory(self, name: bytes, members: Iterable[int]) -> int:
+        nodes = [node for node in sorted(members) for _ in range(self.weights.get(node, 1))]
+        return nodes[(hash_name(name) >> 16) % len(nodes)]
 
     def status(self) -> dict[int, int]:
         """Return every node's recover_status."""
@@ -371,6 +380,22 @@ class World:
         """Return the messages of a type that were sent; ``since``: from that position on."""
         return [each for each in self.sent[since:] if each[2].type is kind]
 
-    def resource(self, node: int, name: bytes) -> object:
-        """Return a resource in use on a node, or None."""
-        return next((r for r in self.spaces[node].resources() if r.name == name), None)
+    def resource(self, node: int, name: bytes) -> Resource:
+        """Return a resource that is in use on a node."""
+        return next(each for each in self.spaces[node].resources() if each.name == name)
+
+    def lock(self, node: int, lock_id: int) -> LockBlock:
+        """Return a lock on a node."""
+        lock = self.spaces[node].lock(lock_id)
+        assert lock is not None
+        return lock
+
+    def master(self, name: bytes) -> int:
+        """Return the one node that takes itself for a resource's master."""
+        (master,) = (
+            node
+            for node, space in self.spaces.items()
+            for each in space.resources()
+            if each.name == name and each.is_master
+        )
+        return master
