@@ -47,8 +47,6 @@ def root(module: Module) -> Directory:
 
 def add(directory: Directory, space: Space) -> None:
     """Show the files of a lockspace."""
-    if "/" in space.name:  # no file can have such a name
-        return
     for suffix, mode in texts.FILES.items():
         directory.entries[f"{space.name}{suffix}"] = File(mode, partial(_SHOW[suffix], space), None)
 
