@@ -31,10 +31,14 @@ PATIENCE = 1_000_000
 class Event:
     """Something that will happen; ``action`` None: it has happened or was cancelled."""
 
-    __slots__ = ("action", "idle", "round")
+    __slots__ = ("action", "idle", "round", "sent")
 
-    def __init__(self, action: Callable[[], None], idle: bool, round_: int) -> None:
+    def __init__(
+        self, action: Callable[[], None], idle: bool, round_: int, sent: bool = False
+    ) -> None:
         self.action: Callable[[], None] | None = action
+        self.sent = sent
+        """An idle event brought it about: a question or an answer on its way, no timer."""
         self.idle = idle
         self.round = round_
 
@@ -45,7 +49,8 @@ class Scheduler:
     An event is *idle* when it only looks whether something has changed: a barrier poll, a toss
     scan, an attempt to connect. What is scheduled while an idle event runs is idle too, unless the
     world's ``progress`` has moved since that event began. The world is *stalled* when only idle
-    events are left and one round of them changed nothing.
+    events are left and one round of them changed nothing; and a second round, when the first began
+    with answers on their way, which may be out of date.
     """
 
     def __init__(self, seed: int = 0, *, keep_trace: bool = False) -> None:
@@ -72,6 +77,7 @@ class Scheduler:
         self._round = 0
         self._round_progress = -1  # progress when the round began; -1: no round
         self._left = 0  # events of this round that have not happened yet
+        self._doubtful = False  # the round began with answers on their way
 
     # ---- events ---------------------------------------------------------------------------------
 
@@ -81,7 +87,7 @@ class Scheduler:
         if idle:
             event = Event(action, True, 0)
         elif running is not None and running.idle and self.progress == self._before:
-            event = Event(action, True, running.round)
+            event = Event(action, True, running.round, sent=True)
             if running.round == self._round:
                 self._left += 1
         else:
@@ -129,6 +135,10 @@ class Scheduler:
         if self._busy:
             return False
         if self._round_progress != self.progress:
+            self._begin_round()
+            self._doubtful = any(event.action and event.sent for _, _, event in self._heap)
+        if self._left == 0 and self._doubtful:
+            self._doubtful = False
             self._begin_round()
         return self._left == 0
 

@@ -266,3 +266,30 @@ def test_chance_depends_on_the_seed_alone() -> None:
     first, same, other = (Scheduler(seed).random.random() for seed in (7, 7, 8))
 
     assert first == same != other
+
+
+def test_an_answer_that_is_out_of_date_does_not_end_a_wait() -> None:
+    """An answer under way when something changed says nothing: the next poll is waited for."""
+    scheduler = Scheduler()
+    state = {"changed": False, "seen": False}
+
+    def answer(changed: bool) -> None:
+        if changed:
+            state["seen"] = True
+            scheduler.progress += 1
+        else:
+            scheduler.schedule(1.0, poll, idle=True)
+
+    def poll() -> None:
+        changed = state["changed"]
+        scheduler.schedule(0.5, lambda: answer(changed))
+
+    def change() -> None:
+        state["changed"] = True
+        scheduler.progress += 1
+
+    scheduler.schedule(1.0, poll, idle=True)
+    scheduler.schedule(1.2, change)
+    scheduler.settle()
+
+    assert state["seen"]
