@@ -176,7 +176,6 @@ class Line:
         """Readability of devices and subscriptions, by target."""
         self._stream = stream
         self._frames = Frames(ANSWER_LIMIT, restarts=device)
-        self._device = device
         self._greeted = False
         self._requests: dict[int, RemotePending] = {}
         self._number = 0
@@ -276,8 +275,6 @@ class Line:
         try:
             while data := self._stream.receive():
                 self._frames.feed(data)
-                if self._device and not self._version:
-                    self._frames.resynchronize()
                 while (item := self._frames.take()) is not None:
                     self._take(item)
         except ProtocolError as error:
