@@ -221,6 +221,14 @@ def test_without_rights_one_may_still_look() -> None:
     assert shell.run("ls", privileged=False).code == 0
 
 
+def test_without_rights_a_join_shows_as_one() -> None:
+    """Debugfs, which tells a leave from a join, is root's alone."""
+    shell = Shell("nodea")
+    shell.set_up()
+    shell.do("create test")
+    assert "joining" in shell.run("ls", privileged=False).out
+
+
 def test_a_cluster_that_nobody_serves_is_no_dlm() -> None:
     """The sentence says how to start one; a spec that means nothing is a usage error."""
     err = io.StringIO()

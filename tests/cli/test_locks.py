@@ -141,6 +141,17 @@ def test_fact_8_a_living_owners_lock_is_refused_naming_the_process(
     assert requests(shell, "Unlock") == []
 
 
+def test_fact_8_a_lock_that_waits_has_a_living_owner(shell: Shell, owner: Device) -> None:
+    """Only granted locks outlive their process: nothing is adopted."""
+    request(owner, b"foo", LockMode.EX)
+    asked = LockRequest(mode=LockMode.PR, castaddr=1, lksb=1, name=b"foo")
+    lock_id = owner.write(encode_request(asked))
+    ran = shell.run(f"unlock test {lock_id}")
+    assert ran.code == 1
+    assert f"lock {lock_id} on foo belongs to process " in ran.err
+    assert requests(shell, "Adopt") == []
+
+
 def test_fact_8_forced_the_result_goes_to_the_owner(shell: Shell, owner: Device) -> None:
     """The tool does not wait for it, so it has no status to show."""
     request(owner, b"foo", LockMode.EX)

@@ -188,6 +188,16 @@ def test_the_environment_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> N
     assert tool("get_done", "test", "--backend", "nonsense").code == 2
 
 
+def test_the_backend_that_the_tool_has_made_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its close is the process's exit; one that was given stays the caller's."""
+    shell = Shell("nodea")
+    process = shell.cluster.node("nodea").process()
+    monkeypatch.setattr("dlm.connect.connect", lambda _spec: process)
+    assert tool("ls").code == 0
+    with pytest.raises(ProcessLookupError):
+        process.read_attribute("dlm/x/id")
+
+
 def test_connect_takes_a_spec_and_is_a_function_of_the_package() -> None:
     """Whichever way it was imported; texts that mean nothing are usage errors."""
     assert dlm.connect(f"kernel:root={RECORDED}").describe() == f"kernel:root={RECORDED}"

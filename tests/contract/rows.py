@@ -4,8 +4,8 @@ Decides: what there is to hold (``ROWS``, in our own words), and why some of it 
 (``UNTESTED``). A test declares its rows by ``@pytest.mark.row("…", …)``; test_rows.py compares.
 May not know: any test.
 
-Sections 1 configfs, 2 sysfs, 3 uevents and hand-shake, 4 misc devices; facts are the numbered ones
-about mainline kernels that the order of the control verbs rests on.
+Sections 1 configfs, 2 sysfs, 3 uevents and hand-shake, 4 misc devices, 11 stories of locks; facts
+are the numbered ones about mainline kernels that the order of the control verbs rests on.
 """
 
 from __future__ import annotations
@@ -256,6 +256,7 @@ ROWS: dict[str, str] = {
     # ---- 4.7 open and close ----
     "4.7 open": "no capability; ENOENT when gone; each its own",
     "4.7 dup and fork": "share; the last close counts",
+    "4.7 after close": "EBADF",
     "4.7 close while stopped": "sleeps",
     "4.7 not persistent": "ends in any state; PW and EX invalidate",
     "4.7 persistent, granted": "an orphan",
@@ -294,6 +295,24 @@ ROWS: dict[str, str] = {
     "4.11 master copies": "take from the same numbers",
     "4.11 freed when read": "in 6.1",
     "4.11 any file may act": "results go to the owner's",
+    # ---- 11 scenarios on one node ----
+    "11.1 NOQUEUE": "fails at once; NOQUEUEBAST tells the blockers",
+    "11.1 order of waiting": "HEADQUE, EXPEDITE, NOORDER",
+    "11.1 behind a conversion": "new requests wait",
+    "11.1 two resources": "results come by lock",
+    "11.1 HEADQUE conversion": "in front",
+    "11.1 QUECVT": "queued, where others overtake",
+    "11.1 told again": "after each conversion that still blocks",
+    "11.1 granted queue": "newest in front",
+    "11.1 compatibility": "of six modes",
+    "11.2 conversion deadlock": "EDEADLK, NODLCKWT, CONVDEADLK",
+    "11.2 NOORDER deadlock": "EDEADLK as well",
+    "11.2 alternative modes": "ALTPR, ALTCW",
+    "11.4 written and read": "by conversions and unlocks",
+    "11.4 invalid": "IVVALBLK until the next write",
+    "11.4 no buffer": "nothing written",
+    "11.4 no value block": "zeros",
+    "11.4 tossed": "the value goes, the mark stays",
     # ---- facts of the design ----
     "fact 1": "create sleeps for event_done and recovery; one at a time; early errors at once",
     "fact 2": "other calls that sleep unkillably",

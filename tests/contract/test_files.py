@@ -96,6 +96,26 @@ def test_last_close_counts(lockspace: Lockspace, machine: Machine) -> None:
     machine.eventually(lambda: lockspace.find(lock_id) is None, "the end of the lock")
 
 
+@pytest.mark.row("4.7 after close")
+@pytest.mark.parametrize("name", ["dlm-control", "dlm_test"])
+@pytest.mark.usefixtures("lockspace")
+def test_closed_file(machine: Machine, name: str) -> None:
+    """Every call on a file that was closed is EBADF, but closing it again."""
+    device = machine.open_device(name)
+    device.close()
+
+    device.close()
+    for call in (
+        lambda: device.write(bytes(120)),
+        lambda: device.read(12),
+        lambda: device.ioctl(0, b""),
+        lambda: device.poll(0),
+        lambda: device.submit(DeviceRead(12)).result(),
+    ):
+        with refused(errno.EBADF):
+            call()
+
+
 # ---- close --------------------------------------------------------------------------------------
 
 

@@ -324,6 +324,43 @@ def test_cancel_while_a_request_is_on_its_way(up: Up) -> None:
     assert up.spaces[1].find(lock_id) is None
 
 
+@pytest.mark.row("4.4.4 lock state checks")
+@pytest.mark.parametrize("waits", [False, True])
+def test_force_unlock_while_a_request_is_on_its_way(up: Up, waits: bool) -> None:
+    """FORCEUNLOCK of such a request is remembered, too; no second one and no cancel are taken."""
+    first, second = up.files
+    settled(up, first.lock(b"a", EX if waits else CR), first)
+    lock_id = second.lock(b"a", CR)
+
+    assert second.unlock(lock_id, F.FORCEUNLOCK) == 0
+
+    for flags in (F.FORCEUNLOCK, F.CANCEL):
+        with refused(errno.EINVAL):
+            second.unlock(lock_id, flags)
+    up.settle()
+    assert second.results() == [*([] if waits else [Cast(lock_id)]), unlocked(lock_id)]
+    assert up.spaces[1].find(lock_id) is None
+
+
+@pytest.mark.row("4.4.4 lock state checks")
+def test_operations_while_an_unlock_is_on_its_way(up: Up) -> None:
+    """While an unlock is on its way, another is EBUSY, a cancel or a forced one EINVAL."""
+    first, second = up.files
+    settled(up, first.lock(b"a", CR), first)
+    lock_id = second.lock(b"a", CR)
+    settled(up, lock_id, second)
+    second.unlock(lock_id)
+
+    with refused(errno.EBUSY):
+        second.unlock(lock_id)
+    for flags in (F.FORCEUNLOCK, F.CANCEL):
+        with refused(errno.EINVAL):
+            second.unlock(lock_id, flags)
+
+    up.settle()
+    assert second.results() == [unlocked(lock_id)]
+
+
 @pytest.mark.row("4.9 skipping", "4.6 poll of a BAST to be skipped")
 def test_bast_that_no_longer_blocks_is_skipped(up: Up) -> None:
     """A blocking AST that crossed the conversion it asks for makes poll true, and is never read."""

@@ -142,16 +142,25 @@ class File:
 class Begun:
     """A call that has begun; ``pending`` is None in a dry run."""
 
-    __slots__ = ("detached", "pending", "what")
+    __slots__ = ("_end", "detached", "pending", "what")
 
     def __init__(self, what: str, pending: Pending | None, detached: bool) -> None:
         self.what = what
         self.pending = pending
         self.detached = detached
+        self._end: bool | None = None
 
     def done(self) -> bool:
-        """Say whether the call has returned; a dry run's never does."""
+        """Say whether the call has returned, or had when it was let go; a dry run's never does."""
+        if self._end is not None:
+            return self._end
         return self.pending is not None and self.pending.done()
+
+    def close(self) -> None:
+        """Let go of the call; one that is detached goes on."""
+        if self._end is None and self.pending is not None:
+            self._end = self.pending.done()
+            self.pending.close()
 
 
 class Waiting:

@@ -270,8 +270,7 @@ class Session:
                 closing.wait(patience)
                 closing.close()
         for begun in self.journal.begun:
-            if begun.pending is not None:
-                begun.pending.close()
+            begun.close()
 
 
 def device_of(file: File) -> Device:

@@ -10,6 +10,7 @@ hash table of fs/dlm/lock.c (Linux 6.1; where 6.10 differs the kernel profile sa
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from typing import Final
 
 from dlm.core.events import FileId, UserArgs
@@ -344,22 +345,26 @@ class ResourceTable:
     def walk(self) -> list[Resource]:
         """Return the resources in use in the kernel's order.
 
-        Up to 6.9 by bucket, then by name; since 6.10 the one used last comes first.
+        Up to 6.9 by bucket; since 6.10 the one used last comes first.
         """
         if self._by_bucket:
-            return sorted(
-                self.in_use.values(),
-                key=lambda r: (r.bucket, r.name.ljust(RESOURCE_NAME_MAX, b"\0")),
-            )
+            return _by_bucket(self.in_use.values())
         return sorted(self.in_use.values(), key=lambda r: -r.activated)
 
     def walk_tossed(self) -> list[Resource]:
-        """Return the tossed resources, by bucket, then by name."""
-        return sorted(self.tossed.values(), key=lambda r: (r.bucket, r.key))
+        """Return the tossed resources, by bucket."""
+        return _by_bucket(self.tossed.values())
 
     def _note_activation(self, resource: Resource) -> None:
         self._activations += 1
         resource.activated = self._activations
+
+
+def _by_bucket(resources: Iterable[Resource]) -> list[Resource]:
+    # Quirk: within a bucket the greatest name comes first: what is compared is the name in the
+    # tree, not the one that is looked for. Linux 6.1 fs/dlm/lock.c, dlm_search_rsb_tree().
+    by_name = sorted(resources, key=lambda r: r.name.ljust(RESOURCE_NAME_MAX, b"\0"), reverse=True)
+    return sorted(by_name, key=lambda r: r.bucket)
 
 
 class Member:

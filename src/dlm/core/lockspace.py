@@ -17,7 +17,6 @@ from dlm.core import directory, rebuilding, receiving, results, users
 from dlm.core.blocks import LockBlock, Resource
 from dlm.core.events import (
     Adopt,
-    CallId,
     CloseFile,
     Convert,
     Deadlock,
@@ -58,6 +57,10 @@ _LOOKUPS: Final = frozenset({RecoveryType.LOOKUP, RecoveryType.LOOKUP_REPLY})
 _LOCKS: Final = frozenset({RecoveryType.LOCK, RecoveryType.LOCK_REPLY})
 _NODES: Final = int(RecoverStatus.NODES)
 _DIR: Final = int(RecoverStatus.DIR)
+
+
+Call = CloseFile | Request | Convert | Unlock | Deadlock | Purge
+"""An input that can wait for locking to be on."""
 
 
 class Lockspace:
@@ -154,14 +157,14 @@ class Lockspace:
         """Return how many calls wait for the end of recovery."""
         return len(self._state.blocked)
 
-    def abandon_calls(self) -> tuple[CallId, ...]:
+    def abandon_calls(self) -> tuple[Call, ...]:
         """Forget the calls that wait for locking to be on, and return them, oldest first.
 
         For a lockspace of 2005 that is removed under its callers.
         """
-        blocked = tuple(self._state.blocked)
+        blocked: tuple[Call, ...] = tuple(self._state.blocked)  # type: ignore[arg-type]
         self._state.blocked.clear()
-        return tuple(question.call for question in blocked)  # type: ignore[union-attr]
+        return blocked
 
     # ---- the machine ----------------------------------------------------------------------------
 

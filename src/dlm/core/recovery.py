@@ -89,11 +89,14 @@ class Recovery:
         self.finish_later = finish_later
         """Locking stays off at the end; who manages the members sees to the last barrier."""
         self.root: list[Resource] = []
+        self.places: dict[bytes, int] = {}
+        """Where in ``root`` each name is."""
         self.rebuilds = False
         """Members are gone, so locks are purged and rebuilt."""
         self.awaited: dict[int, Resource] = {}
         """Resources for which answers are outstanding, by the id that the answers carry."""
         self.rebuilt_here = 0
+        self._last_id = 0
         self._question: Question | None = None
         self._question_id = 0
         self._wait: Wait | None = None
@@ -152,6 +155,7 @@ class Recovery:
             resource.on_root_list = False
             self.state.put(resource)
         self.root = []
+        self.places = {}
 
     # ---- inside ---------------------------------------------------------------------------------
 
@@ -231,11 +235,9 @@ class Recovery:
 
     def expect_answer(self, resource: Resource) -> None:
         """Count a resource among those for which answers are outstanding."""
-        number = 1
-        while number in self.awaited:
-            number = max(self.awaited) + 1
-        resource.recover_id = number
-        self.awaited[number] = resource
+        self._last_id += 1
+        resource.recover_id = self._last_id
+        self.awaited[self._last_id] = resource
 
 
 def send(state: State, target: int, message: RecoveryMessage, reply_to: int = 0) -> None:
@@ -250,7 +252,8 @@ def _recover(recovery: Recovery) -> Steps:
     state = recovery.state
     state.log(f"dlm_recover {recovery.sequence}")
     clear_tossed(state)
-    recovery.root = list(reversed(state.resources.walk()))
+    recovery.root = state.resources.walk()[::-1]
+    recovery.places = {resource.name: at for at, resource in enumerate(recovery.root)}
     for resource in recovery.root:
         resource.on_root_list = True
     for step in STEPS:
@@ -546,16 +549,20 @@ def _names_after(
     recovery: Recovery | None, last: bytes, source: int
 ) -> tuple[tuple[bytes, ...], bool]:
     """The names that we master and the asker keeps, as many as fit (dlm_copy_master_names)."""
-    root = recovery.root if recovery is not None else []
-    start = 0
-    if last:
-        start = next((at + 1 for at, r in enumerate(root) if r.name == last), len(root))
+    if recovery is None:
+        return (), True
+    root = recovery.root
+    start = recovery.places.get(last, len(root)) + 1 if last else 0
     names: list[bytes] = []
     used = 0
-    for resource in root[start:]:
+    for at in range(start, len(root)):
+        resource = root[at]
         if not resource.is_master or resource.directory_node != source:
             continue
         if used + 4 + len(resource.name) > NAMES_ROOM:
+            if not names[-1]:
+                # To be asked for what follows the empty name would be to be asked for all.
+                names.pop()
             return tuple(names), False
         names.append(resource.name)
         used += 2 + len(resource.name)

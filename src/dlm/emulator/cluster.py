@@ -14,7 +14,7 @@ from dlm.emulator.invariants import QUIET, STEADY, NothingIsGrantedWhileStopped
 from dlm.emulator.network import Network
 from dlm.emulator.node import Node
 from dlm.emulator.scheduler import Scheduler
-from dlm.terms import KERNELS
+from dlm.terms import KERNELS, KERNELS_2005
 
 Check = Callable[["Cluster"], None]
 """An invariant: raises ``AssertionError`` when it does not hold."""
@@ -24,7 +24,8 @@ class Cluster:
     """Nodes under one virtual clock.
 
     ``nodes`` maps names to IP addresses (one, or several in order), ``kernel`` names a profile of
-    ``dlm.terms.KERNELS``, ``abi`` the dialect of control (only ``configfs`` in this version),
+    ``dlm.terms.KERNELS``, ``abi`` the dialect of control: ``configfs``, or one of 2005, ``event``
+    (April) and ``members`` (July), which bring their own kernel (``kernel`` then says nothing).
     ``seed`` fixes everything that chance decides: equal seeds and equal calls give equal traces.
     ``keep_trace`` keeps the whole trace, not only its end.
 
@@ -42,8 +43,11 @@ class Cluster:
     ) -> None:
         if kernel not in KERNELS:
             raise ValueError(f"unknown kernel {kernel!r}: say {', '.join(KERNELS)}")
-        if abi != "configfs":
-            raise ValueError(f"the dialect {abi!r} is not in this version: only configfs is")
+        if abi != "configfs" and abi not in KERNELS_2005:
+            raise ValueError(f"unknown dialect {abi!r}: say configfs, {', '.join(KERNELS_2005)}")
+        profile = KERNELS_2005.get(abi, KERNELS[kernel])
+        self.abi = abi
+        """The dialect of control."""
         self.scheduler = Scheduler(seed, keep_trace=keep_trace)
         self.checks: list[Check] = []
         """Looked at after every step of any lockspace; ``check_every_step`` adds all invariants."""
@@ -59,7 +63,7 @@ class Cluster:
                 owners[text] = name
         self.network = Network(self.scheduler, owners)
         self._nodes = {
-            name: Node(name, texts, KERNELS[kernel], self.scheduler, self.network)
+            name: Node(name, texts, profile, self.scheduler, self.network)
             for name, texts in addresses.items()
         }
         self.scheduler.after_step = self._after_step

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dlm.emulator.space import Space
 
 _COMMS = "comms"
+_NAME_LINE = re.compile(rb'^Resource .*"$', re.MULTILINE)
 _HZ = 250  # of Debian's kernels
 _FIRST_JIFFY = 2**32 - 300 * _HZ  # include/linux/jiffies.h, INITIAL_JIFFIES
 
@@ -45,10 +47,14 @@ def root(module: Module) -> Directory:
 
 def add(directory: Directory, space: Space) -> None:
     """Show the files of a lockspace."""
-    if "/" in space.name:  # no file can have such a name
-        return
     for suffix, mode in texts.FILES.items():
         directory.entries[f"{space.name}{suffix}"] = File(mode, partial(_SHOW[suffix], space), None)
+
+
+def add_queues(directory: Directory, space: Space) -> None:
+    """Show the one file that a lockspace of 2005 has: its queues."""
+    if "/" not in space.name:
+        directory.entries[space.name] = File(0o444, partial(_queues_2005, space), None)
 
 
 def remove(directory: Directory, space: Space) -> None:
@@ -59,6 +65,10 @@ def remove(directory: Directory, space: Space) -> None:
 
 def _queues(space: Space) -> bytes:
     return format_queues(_resources(space))
+
+
+def _queues_2005(space: Space) -> bytes:
+    return _NAME_LINE.sub(rb"\g<0>  ", _queues(space))
 
 
 def _locks(space: Space) -> bytes:

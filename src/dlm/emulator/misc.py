@@ -453,7 +453,10 @@ def open_lockspace(space: Space, process: Process, name: str, flags: OpenFlags) 
     return LockFile(space, process, name, flags)
 
 
-DEVICES: dict[str, Callable[[Module, Process, str, OpenFlags], MiscFile]] = {
+DeviceOpener = Callable[["Module", "Process", str, OpenFlags], MiscFile]
+"""What opens a device of a module."""
+
+DEVICES: dict[str, DeviceOpener] = {
     "dlm-control": ControlFile,
     "dlm-monitor": MonitorFile,
     "dlm_plock": PlockFile,

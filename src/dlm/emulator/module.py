@@ -45,6 +45,11 @@ def refuse(number: int, what: str = "") -> OSError:
 class Module:
     """Everything that goes when the module is unloaded."""
 
+    devices: dict[str, misc.DeviceOpener] = misc.DEVICES
+    """What opens each of the module's own devices, in the order in which they get their minors."""
+    numbers_messages = True
+    """Messages have the numbers of the reliable layer."""
+
     def __init__(self, boot: Boot) -> None:
         self.boot = boot
         self.profile: KernelProfile = boot.profile
@@ -64,17 +69,29 @@ class Module:
         self.open_files: int = 0
         """Open files on any of the module's devices: they hold it."""
         self._mutex: deque[object] = deque()
-        self.configfs = Configfs(self.profile, self.endpoint, self._tune)
         self.sysfs = Directory()
         self.debugfs = debugfs.root(self)
-        for name, opener in misc.DEVICES.items():
+        self._configure()
+        for name, opener in self.devices.items():
             boot.register_device(name, partial(opener, self))
+
+    def _configure(self) -> None:
+        """Make what nodes are configured with."""
+        self.configfs = Configfs(self.profile, self.endpoint, self._tune)
+
+    @property
+    def config_root(self) -> Directory | None:
+        """The directory ``config/dlm``; None where there is none."""
+        return self.configfs.root
+
+    def _configured(self) -> bool:
+        return bool(self.configfs.root.entries)
 
     def unload(self) -> None:
         """Go, when nothing holds the module; EWOULDBLOCK."""
-        if self.spaces or self.open_files or self.configfs.root.entries:
+        if self.spaces or self.open_files or self._configured():
             raise refuse(errno.EWOULDBLOCK, "module dlm is in use")
-        for name in reversed(misc.DEVICES):
+        for name in reversed(self.devices):
             self.boot.unregister_device(name)
 
     # ---- what all lockspaces share --------------------------------------------------------------
@@ -288,4 +305,5 @@ class Module:
         answer = not_ready(message)
         if answer is not None:
             packet = Packet(payload.lockspace_id, answer)
-            self.endpoint.send(nodeid, packet, sequenced=is_sequenced(answer))
+            sequenced = self.numbers_messages and is_sequenced(answer)
+            self.endpoint.send(nodeid, packet, sequenced=sequenced)

@@ -47,7 +47,7 @@ Frame = tuple[int | None, Payload]
 class Link:
     """What one node keeps about one node id (struct midcomms_node and its connection)."""
 
-    __slots__ = ("flying", "known", "last_due", "next_receive", "next_send", "retry", "waiting")
+    __slots__ = ("flying", "known", "next_receive", "next_send", "retry", "waiting")
 
     def __init__(self) -> None:
         self.known = False
@@ -56,7 +56,6 @@ class Link:
         self.next_receive = 0
         self.waiting: deque[Frame] = deque()
         self.flying: deque[tuple[Event, Frame]] = deque()
-        self.last_due = 0.0
         self.retry: Event | None = None
 
 
@@ -104,6 +103,12 @@ class Endpoint:
         if len(known) >= self._max_addresses:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         known.append(text)
+        self.network.changed()
+        self._appeared(nodeid, True)
+
+    def set_address(self, nodeid: int, raw: bytes) -> None:
+        """Let this be the one address of a node id, whatever it had before (2005)."""
+        self._addresses[nodeid] = [decode_sockaddr(raw) or ""]
         self.network.changed()
         self._appeared(nodeid, True)
 
@@ -350,10 +355,9 @@ class Network:
 
     def _fly(self, endpoint: Endpoint, nodeid: int, link: Link, frame: Frame) -> None:
         scheduler = self._scheduler
-        due = max(link.last_due, scheduler.now + scheduler.random.uniform(*LATENCY))
-        link.last_due = due
         landing = partial(self._land, endpoint, nodeid, link)
-        link.flying.append((scheduler.schedule(due - scheduler.now, landing), frame))
+        event = scheduler.schedule(scheduler.random.uniform(*LATENCY), landing)
+        link.flying.append((event, frame))
 
     def _land(self, endpoint: Endpoint, nodeid: int, link: Link) -> None:
         # Frames of one link land in the order in which they left, whichever event fires first.

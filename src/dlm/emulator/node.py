@@ -18,6 +18,7 @@ from dlm.core.events import CallId, Reply
 from dlm.core.lockspace import Lockspace
 from dlm.emulator.misc import Opener
 from dlm.emulator.module import Module
+from dlm.emulator.module2005 import Module2005
 from dlm.emulator.network import Network
 from dlm.emulator.pending import Body, Pending, Sleepers
 from dlm.emulator.process import Process
@@ -26,6 +27,13 @@ from dlm.emulator.state import StateFiles
 from dlm.emulator.tree import Directory, Tree
 from dlm.emulator.uevents import Uevents
 from dlm.terms import KernelProfile
+
+_MODULES: dict[str, type[Module]] = {
+    "configfs": Module,
+    "event": Module2005,
+    "members": Module2005,
+}
+"""The module that speaks a dialect of control."""
 
 _FIRST_PID = 1000
 _MISC_MAJOR = "10"
@@ -126,8 +134,12 @@ class Boot:
         return {name: minor for name, (minor, _) in reversed(self._devices.items())}
 
     def _misc_uevent(self, action: str, name: str, minor: int) -> None:
-        path = f"/devices/virtual/misc/{name.replace('/', '!')}"
-        keys = [("MAJOR", _MISC_MAJOR), ("MINOR", str(minor)), ("DEVNAME", name)]
+        modern = self.profile.control == "configfs"
+        where = "/devices/virtual/misc" if modern else "/class/misc"
+        path = f"{where}/{name.replace('/', '!')}"
+        keys = [("MAJOR", _MISC_MAJOR), ("MINOR", str(minor))]
+        if modern:
+            keys.append(("DEVNAME", name))
         self.uevents.emit(action, path, "misc", keys)
 
     # ---- modules and mounts ---------------------------------------------------------------------
@@ -135,7 +147,7 @@ class Boot:
     def load_module(self) -> None:
         """Do what modprobe does; fine when it is loaded."""
         if self.module is None:
-            self.module = Module(self)
+            self.module = _MODULES[self.profile.control](self)
             self.network.attach(self.module.endpoint)
             self._show()
 
@@ -168,8 +180,9 @@ class Boot:
         if self.module is not None:
             root["dlm"] = self.module.sysfs
             debug.entries["dlm"] = self.module.debugfs
-            if self._mounted:
-                config.entries["dlm"] = self.module.configfs.root
+            below = self.module.config_root
+            if self._mounted and below is not None:
+                config.entries["dlm"] = below
 
     # ---- the end --------------------------------------------------------------------------------
 

@@ -182,7 +182,7 @@ class Sleepers:
             pending.finish(error=error)
 
     def _look(self) -> None:
-        # One sleeper's way on may open or close the next one's, so each look starts from the front.
+        # Conditions are asked one by one: a sleeper that goes on may close the door behind it.
         self._woken = False
         position = 0
         while position < len(self._asleep):
@@ -194,6 +194,5 @@ class Sleepers:
                 del self._asleep[position]
                 self._scheduler.progress += 1
                 self._go_on(body, pending)
-                position = 0
             else:
                 position += 1

@@ -24,6 +24,9 @@ RING_SIZE = 200
 FRUITLESS_LIMIT = 100_000
 """Busy events in a row that change nothing before the world counts as a livelock."""
 
+PATIENCE = 1_000_000
+"""Events of one wait without end before the world counts as a livelock, whatever they change."""
+
 
 class Event:
     """Something that will happen; ``action`` None: it has happened or was cancelled."""
@@ -55,6 +58,7 @@ class Scheduler:
         """Grows with every descriptor that became readable; the asyncio selector looks at it."""
         self.after_step: Callable[[], None] | None = None
         """Called after every step of any lockspace: invariants are checked here."""
+        self.patience = PATIENCE
         self._keep_trace = keep_trace
         self._trace: deque[tuple[float, tuple[object, ...]]] = deque(
             maxlen=None if keep_trace else RING_SIZE
@@ -140,10 +144,14 @@ class Scheduler:
         Returns whether the condition holds. Without a deadline a stalled world raises
         ``StalledError`` that says what was ``waiting``.
         """
+        patience = self.patience
         while not condition():
             if deadline is None:
                 self.expect_change(waiting)
                 self.step()
+                patience -= 1
+                if patience < 0:
+                    raise StalledError(f"{waiting} waits while others go on for ever", self.trace())
             elif self._skip_cancelled() and self._heap[0][0] <= deadline:
                 self.step()
             else:
@@ -169,8 +177,7 @@ class Scheduler:
 
     def settle(self) -> None:
         """Let events happen until the world is stalled."""
-        while not self.stalled:
-            self.step()
+        self.run_until(lambda: self.stalled, waiting="settling")
 
     # ---- trace ----------------------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ class Space:
             module.profile,
             exflags=exflags,
             table_size=module.number("rsbtbl_size"),
+            holds_results=module.profile.holds_results,
         )
         self.global_id = 0
         self.use_count = 1
@@ -242,7 +243,8 @@ class Space:
 
     def _send(self, output: Send) -> None:
         packet = Packet(self.global_id, output.message)
-        self.module.endpoint.send(output.target, packet, sequenced=is_sequenced(output.message))
+        sequenced = self.module.numbers_messages and is_sequenced(output.message)
+        self.module.endpoint.send(output.target, packet, sequenced=sequenced)
 
     def _set_timer(self, output: SetTimer) -> None:
         timer = output.timer
@@ -275,6 +277,6 @@ _CARRY_OUT: dict[type, Callable[[Space, Any], None]] = {
     Send: Space._send,
     SetTimer: Space._set_timer,
     CancelTimer: Space._cancel,
-    RecoveryEnded: Space._recovery_ended,
+    RecoveryEnded: lambda space, output: space._recovery_ended(output),  # 2005 has its own
     Log: Space._log,
 }

@@ -37,7 +37,13 @@ class Uevents:
             *extra,
             ("SEQNUM", str(self._number)),
         )
-        event = Uevent(f"{action}@{path}", env)
+        self._deliver(Uevent(f"{action}@{path}", env))
+
+    def emit_bare(self, action: str, path: str) -> None:
+        """Send an event of 2005 that is its header alone, without environment and number."""
+        self._deliver(Uevent(f"{action}@{path}", ()))
+
+    def _deliver(self, event: Uevent) -> None:
         lost = self._dropped()
         self._scheduler.record(self._name, "uevent", event.header, *(("lost",) if lost else ()))
         if not lost:

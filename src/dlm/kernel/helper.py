@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 CHANNEL = 3
+BEGUN = "begun"
 FIRST_FILE = 4
 _SPARE_DESCRIPTORS = 64  # copies above these cannot be hit while the new process's are laid out
 _READ_SIZE = 1 << 16
@@ -262,12 +263,16 @@ def reap() -> None:
 def serve(system: System) -> None:
     """Answer requests until the channel ends.
 
-    A request is (calls, detached, last), an answer (True, result) or (False, errno, path). The one
-    call that is not in ``System`` is "descriptor": it answers with the open file itself.
+    A request is (calls, detached, last), an answer (True, result) or (False, errno, path). The last
+    request is acknowledged before its first call is made: whoever sent it knows then that the call
+    has begun, and does not get ahead of it. The one call that is not in ``System`` is "descriptor":
+    it answers with the open file itself.
     """
     last = False
     while not last and isinstance(request := receive(CHANNEL), tuple):
         calls, detached, last = request
+        if last:
+            _acknowledge()
         if not detached:
             _end_with_sender(True)
         answer = _answer(system, *calls[0])
@@ -281,6 +286,13 @@ def serve(system: System) -> None:
                 _hand_over(calls[0][0], answer[1])
         except (BrokenPipeError, ConnectionResetError):
             return
+
+
+def _acknowledge() -> None:
+    try:  # noqa: SIM105 (contextlib is slow to import)
+        send(CHANNEL, BEGUN)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # a detached call is made all the same, another one's helper ends in a moment
 
 
 def _answer(system: System, name: str, arguments: tuple[object, ...]) -> tuple[object, ...]:

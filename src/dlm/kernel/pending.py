@@ -83,13 +83,18 @@ class HelperPending:
         convert: Callable[[Any], Any],  # Any: the result's type is the call's
         path: str | None = None,
     ) -> None:
-        """Send the calls; their open files have been handed over in the order of open_files()."""
+        """Send the calls and wait until the helper is about to make them.
+
+        Without that wait a call could come after what its sender does next: a helper takes a
+        while to start. Their open files have been handed over in the order of open_files().
+        """
         self._channel = channel
         self._convert = convert
         self._path = path
         self._answer: tuple[object] | None = None
         with suppress(BrokenPipeError, ConnectionResetError):  # then there is no answer either
             helper.send(channel, (_carried(calls), detached, True))
+        helper.receive(channel)  # BEGUN
 
     def done(self) -> bool:
         """Say whether the call has returned."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 
 import pytest
 
-from dlm.control import Phase
+from dlm.control import Phase, aio
+from dlm.control.common import find
 from dlm.control.plan import File, Submit, say
 from dlm.control.recovery import start as start_plan
 from dlm.control.runner import Journal, run
+from dlm.emulator.aio import run as run_in_world
 from dlm.errors import ControlledError, RefusedError, TimedOutError
 from dlm.ports import DeviceClose
 from dlm.terms import LockFlag, LockMode
@@ -125,6 +128,18 @@ def test_fact_1_a_second_create_makes_a_second_user() -> None:
     assert phase(world, "nodea") is None
 
 
+def test_fact_1_a_create_behind_the_leave_of_its_own_name_waits_for_a_new_directory() -> None:
+    """The one that is there is not what was asked for."""
+    world = World("nodea")
+    world.start()
+    world.control("nodea").lockspace("test").release(answer=False)
+    with pytest.raises(TimedOutError, match="lockspace test, which is leaving"):
+        world.control("nodea", timeout=1).lockspace("test").create()
+    world.control("nodea").lockspace("test").terminate()
+    world.cluster.settle()
+    assert phase(world, "nodea") is Phase.JOINING
+
+
 # ---- fact 2: calls that sleep unkillably --------------------------------------------------------
 
 
@@ -193,6 +208,78 @@ def test_fact_3_terminate_of_an_answered_join_is_refused_unless_forced() -> None
         lockspace.terminate()
     assert caught.value.errno == errno.EALREADY
     world.control("nodea", force=True).lockspace("test").terminate()
+
+
+def test_fact_3_a_leave_that_was_answered_is_not_answered_again() -> None:
+    """The release has answered it and waits for an open file; terminate is refused."""
+    world = World("nodea")
+    world.start()
+    Locker(world.cluster.node("nodea").process())
+    with pytest.raises(TimedOutError):
+        world.control("nodea").lockspace("test").release(timeout=2)
+    (view,) = world.control("nodea").snapshot().lockspaces
+    assert view.waits_for == "open files to be closed"
+    with pytest.raises(RefusedError) as caught:
+        world.control("nodea").lockspace("test").terminate()
+    assert caught.value.errno == errno.EALREADY
+
+
+def test_fact_3_a_leave_that_a_manager_answers_first_is_not_answered_by_the_release() -> None:
+    """Both run side by side; event_done is written once for the leave."""
+    world = World("nodea")
+    world.start()
+    Locker(world.cluster.node("nodea").process())
+    before = len(world.cluster.trace())
+    process = world.processes["nodea"]
+    devices = process.misc_devices()
+
+    class Slow:
+        """A process that does not see yet that the device has gone."""
+
+        behind = True
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(process, name)
+
+        def misc_devices(self) -> dict[str, int]:
+            return devices if self.behind else process.misc_devices()
+
+    async def main() -> None:
+        slow = Slow()
+        release = asyncio.create_task(
+            aio.Control(slow).lockspace("test").release(timeout=5)  # type: ignore[arg-type]
+        )
+        await asyncio.sleep(1)
+        await aio.Control(process).lockspace("test").terminate()
+        slow.behind = False
+        with pytest.raises(TimedOutError):
+            await release
+
+    run_in_world(main(), world.cluster)
+    lines = world.cluster.trace()[before:]
+    assert len([line for line in lines if "write dlm/test/event_done" in line]) == 1
+
+
+def test_fact_3_a_join_that_ends_at_this_moment_is_not_taken_for_a_leave() -> None:
+    """The debug files come before the device: the second look finds it."""
+    world = World("nodea")
+    world.start()
+
+    class Late:
+        """A process that sees the device only at its second look."""
+
+        looks = 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(world.processes["nodea"], name)
+
+        def misc_devices(self) -> dict[str, int]:
+            self.looks += 1
+            devices = world.processes["nodea"].misc_devices()
+            return {} if self.looks == 1 else devices
+
+    seen = run(find("test"), Late())  # type: ignore[arg-type]
+    assert seen.phase is Phase.RUNNING
 
 
 def test_fact_3_terminate_lets_a_join_fail() -> None:
@@ -280,6 +367,18 @@ def test_fact_5_a_start_whose_members_are_away_is_reported_as_it_is_seen() -> No
     lockspace.start(2, [1])
     world.cluster.settle()
     assert lockspace.get_done() == 2
+
+
+def test_fact_5_a_member_without_an_address_is_refused() -> None:
+    """Its comm is there, and nobody would know where to connect to."""
+    world = World("nodea")
+    process = world.processes["nodea"]
+    process.make_directory(f"{COMMS}/2")
+    process.write_attribute(f"{COMMS}/2/nodeid", b"2")
+    world.control("nodea").lockspace("test").create()
+    with pytest.raises(RefusedError) as caught:
+        world.control("nodea").lockspace("test").start(1, [1, 2])
+    assert caught.value.errno == errno.ENOENT
 
 
 @pytest.mark.parametrize("event_nr", [1, 2])
@@ -414,6 +513,54 @@ def test_fact_6_the_writes_of_a_rejoin_in_their_order() -> None:
     ]
 
 
+def test_fact_6_the_writes_of_a_first_start_in_their_order() -> None:
+    """Comms that were never used are not touched; the answer to the join comes last."""
+    world = World("nodea", "nodeb")
+    world.control("nodea").lockspace("test").create()
+    journal = Journal()
+    run(start_plan("test", 1, [2, 1]), world.processes["nodea"], journal=journal)
+    sys = "/sys/kernel/"
+    assert journal.written == [
+        f"mkdir {sys}config/dlm/cluster/spaces/test",
+        f"mkdir {sys}{NODES}/1",
+        f"write {sys}{NODES}/1/nodeid 1",
+        f"write {sys}{NODES}/1/weight 1",
+        f"mkdir {sys}{NODES}/2",
+        f"write {sys}{NODES}/2/nodeid 2",
+        f"write {sys}{NODES}/2/weight 1",
+        f"write {sys}dlm/test/control 1",
+        f"write {sys}dlm/test/event_done 0",
+    ]
+
+
+def test_fact_6_members_left_over_from_an_earlier_life_are_made_again() -> None:
+    """They remember the comms of that time."""
+    world = World("nodea")
+    world.start()
+    world.control("nodea").lockspace("test").release()
+    world.control("nodea").lockspace("test").create()
+    journal = Journal()
+    run(start_plan("test", 1, [1]), world.processes["nodea"], journal=journal)
+    assert journal.written[:2] == [f"rmdir /sys/kernel/{NODES}/1", f"mkdir /sys/kernel/{NODES}/1"]
+
+
+def test_fact_6_a_member_whose_comm_set_node_has_replaced_is_made_again() -> None:
+    """A member remembers the comm that it was made with; the comm itself is new already."""
+    world = World("nodea", "nodeb")
+    world.start()
+    world.stop("nodea")
+    world.control("nodea").set_node(2, "10.0.9.2")
+    journal = Journal()
+    run(start_plan("test", 2, [1, 2]), world.processes["nodea"], journal=journal)
+    assert journal.written == [
+        f"rmdir /sys/kernel/{NODES}/2",
+        f"mkdir /sys/kernel/{NODES}/2",
+        f"write /sys/kernel/{NODES}/2/nodeid 2",
+        f"write /sys/kernel/{NODES}/2/weight 1",
+        "write /sys/kernel/dlm/test/control 1",
+    ]
+
+
 def test_fact_6_a_comm_that_was_made_again_already_is_left_alone() -> None:
     """The second lockspace of the same survivor finds it new; only the member is made again."""
     world = World("nodea", "nodeb")
@@ -483,6 +630,17 @@ def test_fact_7_setting_what_is_set_writes_nothing() -> None:
     world.control("nodea").set_local(1, "10.0.0.1")
     world.control("nodea").set_node(2, "10.0.0.2")
     assert [line for line in world.cluster.trace()[len(before) :] if " write " in line] == []
+
+
+def test_fact_7_set_local_of_a_node_that_set_node_has_set_makes_it_the_local_one() -> None:
+    """The order of steps 3 and 4 does not matter."""
+    world = World("nodea")
+    world.crash("nodea")
+    world.processes["nodea"] = world.cluster.node("nodea").process()
+    world.control("nodea").set_node(1, "10.0.0.1")
+    assert world.text("nodea", f"{COMMS}/1/local") == "0\n"
+    world.control("nodea").set_local(1, "10.0.0.1")
+    assert world.text("nodea", f"{COMMS}/1/local") == "1\n"
 
 
 def test_fact_7_set_local_adds_an_address() -> None:

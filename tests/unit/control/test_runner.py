@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from dlm.control import recovery
+from dlm.control import life, recovery
 from dlm.control.dry import dry_run
 from dlm.control.plan import (
     Ask,
+    Begun,
     File,
     Note,
     OpenDevice,
@@ -27,7 +28,7 @@ from dlm.control.plan import (
     say,
 )
 from dlm.control.record import Record
-from dlm.control.runner import Journal, run
+from dlm.control.runner import Journal, Session, run
 from dlm.control.state import recall
 from dlm.errors import RefusedError, StalledError, TimedOutError
 from dlm.ports import (
@@ -150,6 +151,18 @@ def test_a_node_set_without_an_address_gets_it_by_saying_it_again() -> None:
     assert world.text("nodea", f"{CLUSTER}/comms/2/addr_list") == "AF_INET\t10.0.0.2\n"
 
 
+@pytest.mark.parametrize("path", ["event_done"])
+def test_an_answer_that_is_refused_can_be_given_again(path: str) -> None:
+    """It was remembered before it was written, and is forgotten when it could not be."""
+    world = World("nodea")
+    world.control("nodea").lockspace("test").create()
+    process = world.processes["nodea"]
+    disturbed = Disturbed(process, path, OSError(errno.EIO, "no"))
+    with pytest.raises(RefusedError):
+        run(life.terminate("test"), disturbed)  # type: ignore[arg-type]
+    world.control("nodea").lockspace("test").terminate()
+
+
 # ---- waits --------------------------------------------------------------------------------------
 
 
@@ -209,6 +222,33 @@ def test_a_file_that_the_plan_left_open_is_closed_by_the_runner() -> None:
     world.control("nodea").lockspace("test").release(timeout=1)
 
 
+class Closable:
+    """A pending call that, as a kernel's, cannot be asked any more once it was let go."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def done(self) -> bool:
+        """Never."""
+        if self.closed:
+            raise ValueError("the pending call is closed")
+        return False
+
+    def close(self) -> None:
+        """Let go."""
+        self.closed = True
+
+
+def test_what_still_waits_can_be_read_after_the_run_has_let_go() -> None:
+    """An interrupted caller asks the journal when everything is closed."""
+    journal = Journal()
+    pending = Closable()
+    journal.begun.append(Begun("write dlm-control X", pending, detached=True))  # type: ignore[arg-type]
+    Session(World("nodea").processes["nodea"], None, journal).close(0)
+    assert pending.closed
+    assert journal.asleep() == ("write dlm-control X",)
+
+
 def test_notes_are_told_once() -> None:
     """A plan may say the same at each look."""
     told: list[str] = []
@@ -239,7 +279,7 @@ def test_a_dry_run_reads_for_real_and_answers_writes_with_success() -> None:
         begun = yield Submit(DeviceRead(12), file, "READ", detached=True)
         result = yield Result(begun, "the answer")
         yield Submit(DeviceClose(), file)
-        met: object = yield WaitUntil(never, "it is over", dry="dry")
+        met: object = yield WaitUntil(at_once, "it is over", dry="dry")
         return content, count, (state, result), met
 
     backend = world.processes["nodea"]
@@ -263,9 +303,9 @@ def read_state(name: str) -> Plan[object]:
     return found
 
 
-def never() -> Plan[Waiting]:
-    """Wait for ever."""
-    return Waiting("nothing")
+def at_once() -> Plan[str]:
+    """Be met at the first look, which a dry run does not take after a write."""
+    return "met"
     yield
 
 

@@ -6,7 +6,14 @@ import pytest
 
 from dlm.control.runner import run
 from dlm.control.seen import Phase, Seen
-from dlm.control.state import LockspaceState, contradictions, recall, remember
+from dlm.control.state import (
+    NODES,
+    LockspaceState,
+    contradictions,
+    recall,
+    recall_nodes,
+    remember,
+)
 from tests.unit.control.world import World
 
 RUNNING = Seen("test", 7, 121, 0xFF, Phase.RUNNING)
@@ -75,6 +82,30 @@ def test_a_start_by_somebody_else_is_reported_and_its_number_not_made_up() -> No
     assert world.notes == ["test was stopped here, and somebody else has started it since"]
     (view,) = world.control("nodea").snapshot().lockspaces
     assert view.contradictions == tuple(world.notes)
+
+
+def test_a_start_by_somebody_else_does_not_make_ours_done() -> None:
+    """Start 5 never was done; what is done now was started by a raw write."""
+    world = World("nodea", "nodeb")
+    world.start(4)
+    world.stop()
+    world.cluster.crash("nodeb")
+    space = world.control("nodea").lockspace("test")
+    space.start(5, [1, 2])
+    space.stop()
+    world.processes["nodea"].remove_directory("config/dlm/cluster/spaces/test/nodes/2")
+    world.processes["nodea"].write_attribute("dlm/test/control", b"1")
+    world.cluster.settle()
+    assert world.text("nodea", "dlm/test/recover_status") == "ff\n"
+    assert space.get_done() == 4
+
+
+def test_weights_of_another_boot_are_not_remembered() -> None:
+    """A state directory may outlive a boot; what configfs held does not."""
+    world = World("nodea")
+    process = world.processes["nodea"]
+    process.state_directory().write(NODES, b"boot another\n1 7 0\n")
+    assert run(recall_nodes(), process) == {}
 
 
 def test_the_last_start_seen_done_survives_a_stop_and_a_start_that_is_not_done() -> None:

@@ -46,6 +46,20 @@ def test_a_dropped_uevent_makes_an_event_late_and_no_more(dropped: bool) -> None
     assert world.cluster.now() - begin <= 17
 
 
+def test_the_end_of_a_recovery_is_found_soon() -> None:
+    """No uevent tells of it: while a start is not done the looks come ten times a second."""
+    world = World("nodea")
+    world.start()
+    watch = world.control("nodea").events(rescan=60)
+    world.stop()
+    with pytest.raises(TimedOutError):
+        watch.next_event(1)
+    world.control("nodea").lockspace("test").start(2, [1])
+    begin = world.cluster.now()
+    assert watch.next_event(60) == Done("test", 2)
+    assert world.cluster.now() - begin < 1
+
+
 def test_what_waits_already_is_told_first_and_what_is_over_is_not() -> None:
     """A manager that starts late finds the join that waits for it, not the one of yesterday."""
     world = World("nodea")

@@ -7,12 +7,19 @@ import errno
 import pytest
 
 from dlm.emulator import Cluster
+from dlm.ports import DeviceRead, OpenFlags
 from tests.unit.emulator.helpers import (
     ADDRESSES,
     CLUSTER,
+    CR,
+    EX,
     NAMES,
+    add_comm,
+    answer,
+    lock_request,
     one_node,
     refused,
+    results,
     running_alone,
     running_together,
     set_members,
@@ -20,7 +27,9 @@ from tests.unit.emulator.helpers import (
     start,
     status,
     stop,
+    submit_create,
     three_nodes,
+    unlock_request,
 )
 
 
@@ -38,12 +47,12 @@ def test_nodes_by_name() -> None:
     ("arguments", "message"),
     [
         ({"nodes": {"a": "10.0.0.1"}, "kernel": "2.6"}, "unknown kernel"),
-        ({"nodes": {"a": "10.0.0.1"}, "abi": "event"}, "not in this version"),
+        ({"nodes": {"a": "10.0.0.1"}, "abi": "june"}, "unknown dialect"),
         ({"nodes": {"a": "10.0.0.1", "b": "10.0.0.1"}}, "both a and b"),
     ],
 )
 def test_what_a_cluster_cannot_be(arguments: dict[str, object], message: str) -> None:
-    """Unknown kernels, dialects of other versions and shared addresses are refused."""
+    """Unknown kernels and dialects and shared addresses are refused."""
     with pytest.raises(ValueError, match=message):
         Cluster(**arguments)  # type: ignore[arg-type]
 
@@ -73,6 +82,28 @@ def test_a_crash_forgets_everything() -> None:
     with pytest.raises(ValueError, match="is up"):
         cluster.restart("nodea")
     running_alone(again)
+
+
+def test_nothing_happens_on_a_node_that_is_down() -> None:
+    """Timers, sleeping calls and closes of a node that lost power are no more."""
+    cluster = three_nodes(keep_trace=True)
+    processes = running_together(cluster)
+    file = processes[0].open_device("dlm_test", flags=OpenFlags.RDWR)
+    lock_id = file.write(lock_request(b"x"))
+    cluster.settle()
+    assert file.read(104)
+    file.write(unlock_request(lock_id))
+    cluster.settle()
+    assert file.read(104)
+    reading = file.submit(DeviceRead(104))
+    file.close()
+    cluster.crash("nodea")
+    with refused(errno.EIO):
+        reading.result()
+    before = len(cluster.trace())
+    cluster.advance(60)
+
+    assert not [line for line in cluster.trace()[before:] if line.split()[1] == "nodea"]
 
 
 def test_a_module_that_is_not_there() -> None:
@@ -167,6 +198,54 @@ def test_survivors_recover_without_a_node_that_crashed() -> None:
     cluster.settle()
 
     assert [status(process) for process in processes[1:]] == ["ff", "55"]
+
+
+@pytest.mark.parametrize("remade", [False, True])
+def test_a_node_that_came_back_needs_its_comm_made_anew(remade: bool) -> None:
+    """With the old comm status shows success, and locks across the pair hang; anew they do not."""
+    cluster = three_nodes()
+    processes = running_together(cluster)
+    for process in processes:
+        file = process.open_device("dlm_test")
+        for number in range(8):
+            file.write(lock_request(b"before %d" % number, CR))
+            cluster.settle()
+    cluster.crash("nodea")
+    for process in processes[1:]:
+        stop(process)
+        set_members(process, (2, 3))
+        start(process)
+    cluster.settle()
+    cluster.restart("nodea")
+    processes[0] = set_up(cluster.node("nodea").process(), 1)
+    set_members(processes[0], (1, 2, 3))
+    pending = submit_create(processes[0])
+    for process in processes[1:]:
+        stop(process)
+        if remade:
+            process.remove_directory(f"{CLUSTER}/comms/1")
+            add_comm(process, 1, ADDRESSES["nodea"])
+        set_members(process, (1, 2, 3))
+    for process in processes:
+        start(process)
+    answer(processes[0])
+    pending.result()
+    cluster.settle()
+    assert [status(process) for process in processes] == ["ff", "55", "55"]
+
+    file = processes[0].open_device("dlm_test")
+    for number in range(8):
+        file.write(lock_request(b"after %d" % number, EX))
+    cluster.settle()
+
+    granted = len(results(file))
+    logs = [line for node in cluster.nodes for line in node.log()]
+    mismatches = [line for line in logs if "ignore dlm msg because seq mismatch" in line]
+    if remade:
+        assert (granted, mismatches) == (8, [])
+    else:
+        assert granted < 8
+        assert mismatches
 
 
 def test_checks_run_after_every_step_and_on_demand() -> None:

@@ -165,6 +165,34 @@ def test_removed_members_are_remembered_until_a_start_reads_them() -> None:
     assert (first[1], second[1]) == ({2}, frozenset())
 
 
+def test_removing_any_cluster_forgets_the_lists() -> None:
+    """Whichever cluster goes, members and comms are not found any more."""
+    tree, configfs, _ = configfs_of("6.1")
+    tree.make_directory("dlm/c/comms/1")
+    put(tree, "dlm/c/comms/1/nodeid", b"1")
+    put_member(tree, 1)
+    tree.make_directory("dlm/other")
+    tree.remove_directory("dlm/other")
+
+    assert configfs.read_members("test") is None
+
+
+def test_the_local_comm() -> None:
+    """The first comm that is told so is the local one, until it is removed."""
+    tree, configfs, _ = configfs_of("6.1")
+    for nodeid in (b"1", b"2"):
+        path = f"dlm/c/comms/{nodeid.decode()}"
+        tree.make_directory(path)
+        put(tree, f"{path}/nodeid", nodeid)
+        put(tree, f"{path}/local", b"1")
+    assert configfs.local_nodeid == 1
+    put(tree, "dlm/c/comms/1/local", b"0")
+    assert configfs.local_nodeid == 1
+    tree.remove_directory("dlm/c/comms/1")
+
+    assert configfs.local_nodeid == 0
+
+
 def test_the_mark_of_a_comm_needs_an_address() -> None:
     """ENOENT before any address; 0 stands for the cluster's mark."""
     tree, _, _ = configfs_of("6.1")

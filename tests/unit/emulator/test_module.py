@@ -10,7 +10,7 @@ from dlm.abi.address import encode_sockaddr
 from dlm.emulator import Cluster
 from dlm.emulator.process import Process
 from dlm.errors import StalledError
-from dlm.terms import LockspaceFlag, RecoverStatus
+from dlm.terms import LockspaceFlag, RecoverStatus, ReleaseFlag
 from tests.unit.emulator.helpers import (
     CLUSTER,
     add_comm,
@@ -115,6 +115,7 @@ def test_a_stop_during_the_first_recovery_keeps_create_waiting(cluster: Cluster)
     start(process)
     assert not pending.wait(10), "node 2 is away"
     stop(process)
+    assert not pending.wait(10)
     set_members(process, [1])
     start(process)
 
@@ -303,6 +304,43 @@ def test_remove_while_locks_exist_needs_forcefree(process: Process) -> None:
         submit_remove(process, minor, 0).result()
 
     assert "dlm_test" in process.misc_devices()
+    removing = submit_remove(process, minor, ReleaseFlag.FORCEFREE)
+    assert "dlm_test" not in process.misc_devices()
+    answer(process)
+    file.close()
+    assert removing.result() == 0
+
+
+def test_a_remove_that_comes_too_late(process: Process) -> None:
+    """A second remove waits behind the first, and then there is no such lockspace: EINVAL."""
+    minor = running_alone(process)
+    source = process.uevents()
+    first, second = submit_remove(process, minor), submit_remove(process, minor)
+    answer(process)
+
+    assert first.result() == 0
+    with refused(errno.EINVAL):
+        second.result()
+    assert headers(source).count("offline@/kernel/dlm/test") == 1
+
+
+@pytest.mark.parametrize(
+    ("kernel", "keys"),
+    [
+        ("6.1", ["ACTION", "DEVPATH", "SUBSYSTEM", "LOCKSPACE", "SEQNUM"]),
+        ("7.2", ["ACTION", "DEVPATH", "SUBSYSTEM", "RELEASE_RECOVER", "LOCKSPACE", "SEQNUM"]),
+    ],
+)
+def test_keys_of_the_offline_event(kernel: str, keys: list[str]) -> None:
+    """Since 6.18 it says whether the leave counts as a failure."""
+    process = one_node(kernel=kernel).node("nodea").process()
+    minor = running_alone(process)
+    source = process.uevents()
+    submit_remove(process, minor)
+
+    events = {event.header: event.env for event in source.read_nowait()}
+
+    assert [key for key, _ in events["offline@/kernel/dlm/test"]] == keys
 
 
 def test_a_removed_minor_is_given_again(process: Process) -> None:
@@ -338,14 +376,19 @@ def test_minors_by_kernel(kernel: str, minors: dict[str, int]) -> None:
 # ---- the daemon ---------------------------------------------------------------------------------
 
 
-def test_a_monitor_that_was_closed_stops_and_refuses(process: Process) -> None:
+def test_a_monitor_that_was_closed_stops_and_refuses(cluster: Cluster, process: Process) -> None:
     """After the last close of dlm-monitor lockspaces are stopped and creates are EUNATCH."""
     running_alone(process)
     first, second = process.open_device("dlm-monitor"), process.open_device("dlm-monitor")
     first.close()
     assert status(process) == "ff"
+    join_alone(process, "stopped")
+    stop(process, "stopped")
     second.close()
     assert status(process) == "0"
+    log = cluster.node("nodea").log()
+    assert "dlm: test: no userland control daemon, stopping lockspace" in log
+    assert "dlm: stopped: no userland control daemon, stopping lockspace" not in log
     with refused(errno.EUNATCH):
         submit_create(process, "other").result()
     start(process)
@@ -370,22 +413,23 @@ def test_without_a_daemon_a_remove_does_not_ask(process: Process) -> None:
 # ---- start --------------------------------------------------------------------------------------
 
 
-def test_a_start_that_can_do_nothing_succeeds(process: Process) -> None:
+def test_a_start_that_can_do_nothing_succeeds(cluster: Cluster, process: Process) -> None:
     """No space, no members, or running already: the write succeeds and the log tells."""
-    node = process
-    set_up(node, 1, [1])
-    submit_create(node)
-    start(node)
-    node.make_directory(f"{CLUSTER}/spaces/test")
-    start(node)
-    assert status(node) == "0"
-    set_members(node, [1])
-    start(node)
-    assert status(node) == "ff"
+    set_up(process, 1, [1])
+    submit_create(process)
+    start(process)
+    process.make_directory(f"{CLUSTER}/spaces/test")
+    start(process)
+    assert status(process) == "0"
+    assert "dlm: zero members_count" in cluster.node("nodea").log()
+    set_members(process, [1])
+    start(process)
+    assert status(process) == "ff"
 
-    start(node)
+    start(process)
 
-    assert status(node) == "ff"
+    assert status(process) == "ff"
+    assert "dlm: test: start ignored: lockspace running" in cluster.node("nodea").log()
 
 
 def test_a_member_lost_without_a_trace_fails_the_start_since_6_18() -> None:

@@ -113,6 +113,18 @@ def test_a_node_that_was_not_set_is_reached_only_when_it_is() -> None:
     assert world.got[2] == [(1, "hello")]
 
 
+def test_a_connection_from_the_other_side_serves_both() -> None:
+    """What waits goes as soon as the other side has connected, not at the next retry."""
+    world = World()
+    world.nodes[2].forget(1)
+    world.nodes[1].send(2, "from one", sequenced=False)
+    world.scheduler.run_until(lambda: False, 0.3)
+    world.nodes[2].add_address(1, encode_sockaddr(ADDRESSES[1]))
+    world.nodes[2].send(1, "from two", sequenced=False)
+
+    assert world.scheduler.run_until(lambda: bool(world.got[2]), 0.4)
+
+
 def test_a_receiver_that_does_not_know_the_sender_gets_nothing() -> None:
     """The receiver's comm counts as much as the sender's."""
     world = World()

@@ -157,14 +157,12 @@ def test_after_progress_an_idle_event_schedules_busy_ones() -> None:
 
     def found() -> None:
         scheduler.progress += 1
-        scheduler.schedule(1.0, lambda: None)
+        scheduler.schedule(1.0, lambda: scheduler.record("an answer"))
 
     scheduler.schedule(1.0, found, idle=True)
-    scheduler.run_until(lambda: scheduler.progress > 0)
+    scheduler.settle()
 
-    assert not scheduler.stalled
-    scheduler.step()
-    assert scheduler.stalled
+    assert scheduler.trace() == ("2.000000 an answer",), "what idle events note is left out"
 
 
 def test_an_unbounded_pause_notices_the_stall_over_several_calls() -> None:
@@ -195,6 +193,21 @@ def test_events_that_change_nothing_for_ever_are_a_livelock() -> None:
 
     with pytest.raises(StalledError, match="change nothing"):
         scheduler.run_until(never)
+
+
+def test_changes_that_never_end_are_a_livelock() -> None:
+    """A wait without end gives up when the world goes on for ever without coming to it."""
+    scheduler = Scheduler()
+    scheduler.patience = 1000
+
+    def again() -> None:
+        scheduler.progress += 1
+        scheduler.schedule(1.0, again)
+
+    again()
+
+    with pytest.raises(StalledError, match="settling waits while others go on for ever"):
+        scheduler.settle()
 
 
 def test_run_due_does_not_move_the_clock() -> None:

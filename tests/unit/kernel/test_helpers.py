@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,18 @@ def test_a_call_that_sleeps_is_not_done(backend: KernelBackend, root: Path) -> N
     assert pending.result() == b"woken"
     assert pending.result() == b"woken"
     pending.close()
+    pending.close()
+
+
+def test_submit_returns_when_the_call_begins(
+    backend: KernelBackend, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A helper that takes long to start cannot make its call after what is done next here."""
+    monkeypatch.chdir(root)
+    Fifo(root / "sys/kernel/dlm/test/control").leave()
+    pending = backend.submit(ReadAttribute("dlm/test/control"))
+    # Where a helper goes once it has started; until then it is where its starter is.
+    assert os.readlink(f"/proc/{helper._children[-1]}/cwd") == "/"
     pending.close()
 
 
@@ -266,10 +279,11 @@ class StuckSyscalls(OwnSyscalls):
         self.channels: list[int] = []
 
     def start(self, files: tuple[int, ...]) -> int:  # noqa: ARG002 - nobody is there to get them
-        """Return a channel that nobody answers on."""
-        ours, theirs = os.pipe()
-        self.channels.append(ours)
-        return theirs
+        """Return the channel of a helper that has begun its call."""
+        ours, theirs = (end.detach() for end in socket.socketpair())
+        helper.send(theirs, helper.BEGUN)
+        self.channels.append(theirs)
+        return ours
 
 
 def test_close_never_hangs(root: Path) -> None:

@@ -1,0 +1,201 @@
+"""The lists under debug/dlm: what stands in which column, and when files are there."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from dlm.abi.debugfs import parse_all, parse_locks, parse_toss, parse_waiters
+from dlm.emulator.process import Process
+from dlm.terms import LockFlag, LockStatus
+from tests.unit.emulator.helpers import (
+    CR,
+    EX,
+    NL,
+    PR,
+    answer,
+    lock_request,
+    one_node,
+    refused,
+    results,
+    running_alone,
+    running_together,
+    set_members,
+    set_up,
+    start,
+    stop,
+    submit_create,
+    submit_remove,
+    three_nodes,
+    unlock_request,
+)
+
+
+@pytest.fixture
+def process() -> Process:
+    """A process on a node with a lockspace that runs."""
+    process = one_node().node("nodea").process()
+    running_alone(process)
+    return process
+
+
+def test_files_come_with_the_end_of_create_and_go_with_the_lockspace() -> None:
+    """The directory comms is there from the module's load; a joining lockspace has no files yet."""
+    process = one_node().node("nodea").process()
+    assert process.list_directory("debug/dlm") == ["comms"]
+    set_up(process, 1, [1])
+    set_members(process, [1])
+    pending = submit_create(process)
+    assert process.list_directory("debug/dlm") == ["comms"]
+    start(process)
+    answer(process)
+    minor = pending.result()
+    files = ["test", "test_all", "test_locks", "test_toss", "test_waiters"]
+    assert process.list_directory("debug/dlm") == ["comms", *files]
+    assert [process.read_attribute(f"debug/dlm/{name}") for name in files] == [b""] * 5
+    answer(process)
+
+    assert submit_remove(process, minor).result() == 0
+
+    assert process.list_directory("debug/dlm") == ["comms"]
+
+
+def test_a_lock_in_every_list(process: Process) -> None:
+    """_all, _locks and the list for people show one granted and one waiting lock."""
+    file = process.open_device("dlm_test")
+    first = file.write(lock_request(b"one", PR, LockFlag.VALBLK))
+    process.pause(1.5)
+    second = file.write(lock_request(b"one", EX))
+
+    (resource,) = parse_all(process.read_attribute("debug/dlm/test_all"))
+    assert (resource.name, resource.nodeid) == (b"one", 0)
+    granted, waiting = resource.locks
+    assert (granted.lock_id, granted.status, granted.granted_mode) == (first, 2, PR)
+    assert (granted.pid, granted.exflags) == (process.process_id(), int(LockFlag.VALBLK))
+    assert (waiting.lock_id, waiting.status, waiting.requested_mode) == (second, 1, EX)
+    assert waiting.granted_mode == -1
+    lines = parse_locks(process.read_attribute("debug/dlm/test_locks"))
+    assert [(line.lock_id, LockStatus(line.status)) for line in lines] == [
+        (first, LockStatus.GRANTED),
+        (second, LockStatus.WAITING),
+    ]
+    assert [line.queued_us for line in lines] == [1500000, 0]
+    text = process.read_attribute("debug/dlm/test")
+    assert b'Name (len=3) "one"\nMaster Copy\n' in text
+    assert (
+        b"Granted Queue\n%08x PR\nConversion Queue\nWaiting Queue\n%08x -- (EX)\n"
+        % (
+            first,
+            second,
+        )
+        in text
+    )
+
+
+def test_unused_resources_are_listed_until_they_are_freed(process: Process) -> None:
+    """_toss shows the name and the jiffy, for toss_secs and until the next scan."""
+    file = process.open_device("dlm_test")
+    process.pause(4)
+    lock_id = file.write(lock_request(b"gone"))
+    file.write(unlock_request(lock_id))
+    assert len(results(file)) == 2
+
+    (entry,) = parse_toss(process.read_attribute("debug/dlm/test_toss"))
+    assert (entry.name, entry.master_nodeid, entry.our_nodeid) == (b"gone", 1, 1)
+    assert entry.toss_time == 2**32 - 75000 + 1000
+    assert process.read_attribute("debug/dlm/test_all") == b""
+    process.pause(20)
+    assert process.read_attribute("debug/dlm/test_toss") == b""
+
+
+def test_a_lock_that_waits_for_a_reply_is_a_waiter() -> None:
+    """Between request and reply the lock stands in _waiters with the message's type."""
+    cluster = three_nodes()
+    processes = running_together(cluster)
+    cluster.partition("nodea", "nodeb")
+    cluster.partition("nodea", "nodec")
+    file = processes[0].open_device("dlm_test")
+    for name in (b"a", b"b", b"c", b"d"):
+        file.write(lock_request(name, CR))
+
+    waiters = parse_waiters(processes[0].read_attribute("debug/dlm/test_waiters"))
+
+    assert waiters, "one of four names has its directory entry elsewhere"
+    assert {waiter.wait_type for waiter in waiters} == {11}
+    assert {waiter.nodeid for waiter in waiters} == {-1}
+
+
+def test_copies_name_each_other() -> None:
+    """A master copy names its holder's lock and the process copy the master's."""
+    cluster = three_nodes()
+    processes = running_together(cluster)
+    ids = []
+    for process in processes:
+        ids.append(process.open_device("dlm_test").write(lock_request(b"shared", NL)))
+        cluster.settle()
+
+    entries = [parse_all(process.read_attribute("debug/dlm/test_all"))[0] for process in processes]
+
+    assert [entry.nodeid for entry in entries] == [0, 1, 1], "the first to lock masters it"
+    seen = {(lock.nodeid, lock.remote_id) for lock in entries[0].locks}
+    assert seen == {(0, 0), (2, ids[1]), (3, ids[2])}
+    masters_ids = {lock.nodeid: lock.lock_id for lock in entries[0].locks}
+    for number in (1, 2):
+        (copy,) = entries[number].locks
+        assert (copy.nodeid, copy.remote_id) == (1, masters_ids[number + 1])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "before", "after"),
+    [("5.10", None, None), ("6.1", [], ["2", "3"]), ("6.12", ["1", "2", "3"], ["1", "2", "3"])],
+)
+def test_connections(kernel: str, before: list[str] | None, after: list[str] | None) -> None:
+    """A node's directory comes with the first message (6.1) or the first address (6.6)."""
+    cluster = three_nodes(kernel=kernel)
+    first = cluster.node("nodea").process()
+    set_up(first, 1)
+    path = "debug/dlm/comms"
+    if before is None or after is None:
+        with refused(errno.ENOENT):
+            first.list_directory(path)
+        return
+    assert first.list_directory(path) == before
+    cluster = three_nodes(kernel=kernel)
+    first = running_together(cluster)[0]
+    assert first.list_directory(path) == after
+    assert first.read_attribute(f"{path}/2/state") == b"ESTABLISHED\n"
+    assert first.read_attribute(f"{path}/2/version") == b"0x00030002\n"
+    assert first.read_attribute(f"{path}/2/flags") == b"0\n"
+    assert first.read_attribute(f"{path}/2/send_queue_count") == b"0\n"
+    first.remove_directory("config/dlm/cluster/comms/2")
+    assert first.read_attribute(f"{path}/2/state") == b"CLOSED\n"
+    assert first.read_attribute(f"{path}/2/version") == b"0x00000000\n"
+
+
+def test_waiters_of_a_stopped_lockspace_since_6_10() -> None:
+    """EAGAIN while in recovery; before that the list is shown."""
+    for kernel, refuses in (("6.1", False), ("6.12", True)):
+        process = one_node(kernel=kernel).node("nodea").process()
+        running_alone(process)
+        stop(process)
+        if refuses:
+            with refused(errno.EAGAIN):
+                process.read_attribute("debug/dlm/test_waiters")
+        else:
+            assert process.read_attribute("debug/dlm/test_waiters") == b""
+
+
+def test_flags_of_resources_since_6_10() -> None:
+    """Plain resources show 200, unused ones 300."""
+    process = one_node(kernel="6.12").node("nodea").process()
+    running_alone(process)
+    file = process.open_device("dlm_test")
+    lock_id = file.write(lock_request(b"a"))
+    (resource,) = parse_all(process.read_attribute("debug/dlm/test_all"))
+    assert resource.flags == 0x200
+    file.write(unlock_request(lock_id))
+
+    (entry,) = parse_toss(process.read_attribute("debug/dlm/test_toss"))
+
+    assert entry.flags == 0x300
