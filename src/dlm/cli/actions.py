@@ -265,7 +265,7 @@ _TABLE = (
         ),
         (
             Option("--nodes", "names and addresses of the nodes (up)", "NAME=ADDRESS,..."),
-            Option("--abi", "the control interface: configfs (up)", "NAME"),
+            Option("--abi", "the control interface: event, members, configfs (up)", "NAME"),
             Option("--kernel", "the kernel to be like: 5.10, 6.1, 6.12, 7.2 (up)", "VERSION"),
             Option("--speed", "the cluster's seconds per second (up)", "FACTOR"),
         ),

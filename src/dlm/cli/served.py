@@ -26,7 +26,6 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dlm.emulator import Cluster
 from dlm.emulator.realtime import RealTime
@@ -132,7 +131,7 @@ def main(text: str) -> None:
     speed = config["speed"]
     server = Server(world=RealTime(cluster, speed=speed), speed=speed, log=_log)
     ports = {node.name: Port(node.name, node.process) for node in cluster.nodes}
-    control = Port(CONTROL, None, _verbs(cluster, server, ports, config))
+    control = Port(CONTROL, None, _verbs(cluster, server, ports))
     for name, port in ports.items():
         server.listen(streams.listen(node_path(directory, name)), port)
     server.listen(streams.listen(control_path(directory)), control)
@@ -156,14 +155,12 @@ def _log(text: str) -> None:
     sys.stderr.flush()
 
 
-def _verbs(
-    cluster: Cluster, server: Server, ports: dict[str, Port], config: dict[str, Any]
-) -> dict[str, Verb]:
+def _verbs(cluster: Cluster, server: Server, ports: dict[str, Port]) -> dict[str, Verb]:
     """Return what the control socket can be asked."""
 
     def status(_: object, __: object) -> list[object]:
         nodes = [[node.name, node.addresses, node.up] for node in cluster.nodes]
-        return [os.getpid(), config["abi"], config["kernel"], nodes]
+        return [os.getpid(), cluster.abi, cluster.nodes[0].profile.name, nodes]
 
     def power(act: str, _: object, __: object, name: str) -> None:
         if name not in ports:

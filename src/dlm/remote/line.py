@@ -176,9 +176,9 @@ class Line:
         """Readability of devices and subscriptions, by target."""
         self._stream = stream
         self._frames = Frames(ANSWER_LIMIT, restarts=device)
-        self._device = device
         self._greeted = False
         self._requests: dict[int, RemotePending] = {}
+        self._let_go: set[int] = set()  # numbers whose answer, if one comes, is nobody's
         self._number = 0
         self._lock = threading.Lock()
         self._lost: str | None = None
@@ -248,6 +248,7 @@ class Line:
         """Let go of a request; its answer, if one comes, is nobody's."""
         with self._lock:
             if self._lost is None and self._requests.pop(pending.number, None) is not None:
+                self._let_go.add(pending.number)
                 self._say(frame([0, pending.number, 0, "cancel"]))
                 pending.finish(error=InterruptedError(errno.EINTR, "the call was let go"))
 
@@ -276,8 +277,6 @@ class Line:
         try:
             while data := self._stream.receive():
                 self._frames.feed(data)
-                if self._device and not self._version:
-                    self._frames.resynchronize()
                 while (item := self._frames.take()) is not None:
                     self._take(item)
         except ProtocolError as error:
@@ -312,8 +311,12 @@ class Line:
                 value, error = None, _error(*rest)
         except (TypeError, ValueError) as wrong:
             raise ProtocolError(f"no answer: {item!r:.80}") from wrong
-        if pending is not None:  # else it was cancelled
+        if pending is not None:
             pending.finish(value, error)
+        elif number in self._let_go:
+            self._let_go.remove(number)
+        else:
+            raise ProtocolError(f"an answer to a request that there is not: {item!r:.80}")
 
     def _lose(self, reason: str) -> None:
         """The connection is gone: everybody who waits is told so."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import selectors
+import signal
 import socket
 import traceback
 from collections.abc import Callable, Mapping
@@ -86,6 +87,7 @@ class Server:
         self._peer_uid = peer_uid
         self._listeners: list[socket.socket] = []
         self._unsent: dict[Connection, None] = {}
+        self._children: dict[int, int] = {}  # pidfd of each process that serves a connection
         self._stopping = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.watch(self._wake, self._woken)
@@ -119,16 +121,19 @@ class Server:
 
     def run(self) -> None:
         """Serve until ``stop()``, or until no listener and no connection is left."""
-        while not self._stopping and (self._listeners or self.connections):
-            self.run_once()
+        while not self._stopping:
+            self._flush()
+            if not (self._listeners or self.connections):  # nor will there ever be one
+                break
+            self._run_once()
 
-    def run_once(self) -> None:
+    def _run_once(self) -> None:
         """Wait until something is to be done, and do it."""
         delay = None
         if self._world is not None:
             self._world.catch_up()
+            self._flush()
             delay = self._world.delay()
-        self._flush()
         for key, events in self.selector.select(delay):
             if self._world is not None:
                 self._world.catch_up()
@@ -150,6 +155,10 @@ class Server:
         """End every connection, give everything back."""
         for connection in tuple(self.connections):
             connection.end("")
+        for child, descriptor in self._children.items():
+            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+            os.close(descriptor)
+            os.waitpid(child, os.WNOHANG)  # one that sleeps in the kernel ends when it wakes
         if self._world is not None:
             self._world.catch_up()
         for listener in self._listeners:
@@ -201,17 +210,19 @@ class Server:
         child = os.fork()
         if child:
             peer.close()
-            descriptor = os.pidfd_open(child)
+            descriptor = self._children[child] = os.pidfd_open(child)
 
             def ended() -> None:
                 self.unwatch(descriptor)
-                os.close(descriptor)
+                os.close(self._children.pop(child))
                 os.waitpid(child, 0)
 
             self.watch(descriptor, ended)
             return
         code = 1
         try:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, signal.SIG_DFL)
             self.selector.close()
             for listener in self._listeners:
                 listener.close()
@@ -296,6 +307,9 @@ class Connection:
             self.end("")
             return
         self._frames.feed(data)
+        self._drain()
+
+    def _drain(self) -> None:
         while self._open and (item := self._frames.take()) is not None:
             if isinstance(item, int):
                 self._begin(item)
@@ -378,6 +392,7 @@ class Connection:
         self._exit()
         self._frames.resynchronize()
         self._send(preamble())
+        self._guarded(self._drain)
 
     def end(self, reason: str) -> None:
         """End the connection, with a line in the log where there is a reason."""

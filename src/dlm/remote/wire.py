@@ -202,14 +202,15 @@ class Frames:
         self._buffer += data
 
     def resynchronize(self) -> None:
-        """Forget what comes before the next preamble (a serial port, after a session's end)."""
+        """Look for the next preamble (a serial line, after a session's end)."""
+        self._begun = False
+
+    def _skip(self) -> None:
+        """Forget what comes before a preamble, or what may be the beginning of one."""
         del self._buffer[: self._head]
-        self._head, self._begun = 0, False
+        self._head = 0
         found = self._buffer.find(MAGIC)
-        if found >= 0:
-            del self._buffer[:found]
-        else:
-            del self._buffer[: max(0, len(self._buffer) - len(MAGIC) + 1)]
+        del self._buffer[: found if found >= 0 else max(0, len(self._buffer) - len(MAGIC) + 1)]
 
     def take(self) -> int | list[Any] | None:  # Any: an argument says itself what it is
         """Return the version in a preamble, a frame's list, or None when no more is there.
@@ -217,6 +218,10 @@ class Frames:
         Raises ``ProtocolError``; then nothing more can be taken, except after
         ``resynchronize()``.
         """
+        if self._restarts and not self._begun:
+            self._skip()
+            if len(self._buffer) < len(MAGIC):
+                return None
         buffer, head = self._buffer, self._head
         there = len(buffer) - head
         if not self._begun or (self._restarts and buffer[head : head + 4] == MAGIC):

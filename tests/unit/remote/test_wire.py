@@ -170,10 +170,11 @@ def test_a_second_preamble_is_garbage_on_a_socket_and_a_new_session_on_a_serial_
 def test_after_garbage_a_serial_line_is_looked_through_for_a_preamble() -> None:
     """Even one that is cut in two."""
     frames = Frames(100, restarts=True)
-    frames.feed(b"garbage" + MAGIC[:2])
+    frames.feed(b"older" + preamble() + b"\xff" * 9 + MAGIC[:2])
+    assert frames.take() == VERSION
     with pytest.raises(ProtocolError):
         frames.take()
     frames.resynchronize()
+    assert frames.take() is None
     frames.feed(preamble()[2:] + frame([7]))
-    frames.resynchronize()
     assert taken(frames) == [VERSION, [7]]
