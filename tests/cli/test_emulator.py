@@ -16,6 +16,7 @@ import pytest
 
 import dlm
 from dlm.errors import NoDlmError
+from dlm.ports import ReadAttribute
 from tests.cli.shells import PATIENCE, Shells
 from tests.cli.test_tool import tool
 
@@ -148,6 +149,28 @@ def test_up_says_what_it_would_do(shells: Shells) -> None:
     assert not shells.directory.exists()
 
 
+def test_a_directory_may_have_a_name_longer_than_a_sockets(shells: Shells) -> None:
+    """The whole way through: sockets are made and found by their directory's descriptor."""
+    shells.directory = shells.parent / ("d" * 150)
+    shells.up()
+    assert shells.on("nodea", "set_local 1 10.0.0.1").code == 0
+    assert shells.tool("emulator crash nodea DIR").code == 0
+
+
+@pytest.mark.parametrize(("abi", "kernel"), [("configfs", "7.2"), ("event", ""), ("members", "")])
+def test_a_cluster_speaks_the_dialect_that_was_asked_for(
+    shells: Shells, abi: str, kernel: str
+) -> None:
+    """Its nodes have the devices of that kernel, and status says which it is."""
+    shells.up(f"--abi {abi}", *(f"--kernel {kernel}" for _ in kernel[:1]))
+    assert f"abi {abi}, kernel {kernel}" in shells.tool("emulator status DIR").out
+    backend = dlm.connect(f"emulator:{shells.directory}/nodea")
+    try:
+        assert ("dlm-node" in backend.misc_devices()) == (abi != "configfs")
+    finally:
+        backend.close()
+
+
 def test_connect_gives_the_node(shells: Shells) -> None:
     """dlm.connect and the tool take the same spec."""
     shells.up()
@@ -199,6 +222,9 @@ def test_serve_exports_a_backend_at_a_socket(shells: Shells) -> None:
         with pytest.raises(FileNotFoundError) as caught:
             backend.read_attribute("dlm/none/control")
         assert caught.value.filename == f"{RECORDED}/sys/kernel/dlm/none/control"
+        pending = backend.submit(ReadAttribute("dlm/test/id"))
+        assert pending.result() == (RECORDED / "sys/kernel/dlm/test/id").read_bytes()
+        pending.close()
         process = os.pidfd_open(pid)
         backend.close()
         _wait_for(process)

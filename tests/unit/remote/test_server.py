@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import select
@@ -15,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from dlm.abi.address import encode_sockaddr
 from dlm.abi.debugfs import parse_all
 from dlm.abi.device import decode_result
+from dlm.abi.node2005 import Ioctl, NodeRequest, encode_node_request
+from dlm.control.aio import Control
 from dlm.emulator import Cluster
 from dlm.errors import NoDlmError
 from dlm.ports import DeviceRead, DeviceWrite, OpenFlags, PollEvents, ReadAttribute
@@ -413,6 +417,43 @@ def test_a_submitted_calls_descriptor_becomes_readable(served: Served) -> None:
         early.result()
     assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, "dlm/none")
     early.close()
+
+
+def test_asyncio_runs_on_descriptors(served: Served) -> None:
+    """dlm.control.aio on a plain event loop: two nodes' worth of waiting in one thread."""
+
+    async def story() -> tuple[list[int], int]:
+        control = Control(served.connect("node"))
+        await control.set_local(1, "10.0.0.1")
+        names = ("one", "two")
+        spaces = [control.lockspace(name) for name in names]
+        done = []
+        for space in spaces:
+            await space.create()
+            await space.start(1, [1])
+            done.append(await space.wait_done(1, timeout=PATIENCE * 10))
+        return done, len((await control.snapshot()).lockspaces)
+
+    assert asyncio.run(story()) == ([1, 1], 2)
+
+
+def test_an_ioctl_travels_with_its_result_and_its_refusal() -> None:
+    """Of the device dlm-node, which kernels of 2005 had."""
+    cluster = Cluster({"nodea": "10.0.0.1"}, abi="event")
+    served = Served(cluster, {"node": cluster.node("nodea").process})
+    try:
+        client, here = served.connect("node"), cluster.node("nodea").process()
+        device, peer = client.open_device("dlm-node"), here.open_device("dlm-node")
+        request = encode_node_request(NodeRequest(1, 1, encode_sockaddr("10.0.0.1")))
+        for code in (Ioctl.VERSION, Ioctl.SET_LOCAL):
+            assert device.ioctl(code, request) == peer.ioctl(code, request)
+        with pytest.raises(OSError) as refusal:
+            device.ioctl(1, request)
+        with pytest.raises(OSError) as same:
+            peer.ioctl(1, request)
+        assert refusal.value.errno == same.value.errno
+    finally:
+        served.close()
 
 
 # ---- the state directory ------------------------------------------------------------------------
