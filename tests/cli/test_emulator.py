@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -19,6 +21,7 @@ from dlm.errors import NoDlmError
 from dlm.ports import ReadAttribute
 from tests.cli.shells import PATIENCE, Shells
 from tests.cli.test_tool import tool
+from tests.contract.machine import Machine, refused
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "sysfs" / "6.1" / "running"
 
@@ -61,6 +64,24 @@ def test_up_status_crash_restart_down(shells: Shells) -> None:
     assert shells.on("nodea", "ls").code == 4
 
 
+def test_a_crash_ends_what_waits_on_the_node(shells: Shells) -> None:
+    """A call that sleeps and a wait for results: both with EIO; other nodes do not notice."""
+    shells.up("--speed 10")
+    backend, other = (dlm.connect(f"emulator:{shells.directory}/{n}") for n in ("nodea", "nodeb"))
+    Machine(backend, "10.0.0.1").bring_up("test")
+    joining = Machine(backend).submit_create("more")
+    file = backend.open_device("dlm_test")
+    descriptor = file.fileno()
+    assert shells.tool("emulator crash nodea DIR").code == 0
+    assert select.select([descriptor], [], [], PATIENCE)[0]
+    for call in (lambda: file.poll(None), joining.result, lambda: backend.list_directory("dlm")):
+        with refused(errno.EIO):
+            call()
+    assert other.list_directory("dlm") == []
+    backend.close()
+    other.close()
+
+
 def test_a_second_up_is_refused_while_the_first_one_lives(shells: Shells) -> None:
     """And changes nothing; after a kill the next one cleans what is left and says so."""
     shells.up()
@@ -83,8 +104,6 @@ def test_a_second_up_is_refused_while_the_first_one_lives(shells: Shells) -> Non
 
 
 def _wait_for(process: int) -> None:
-    import select  # noqa: PLC0415 - only here
-
     assert select.select([process], [], [], PATIENCE)[0]
     os.close(process)
 

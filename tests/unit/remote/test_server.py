@@ -340,6 +340,54 @@ def test_a_blocking_read_ends_with_its_connection(served: Served) -> None:
     machine.eventually(lambda: len(served.server.connections) == 1, "the end")
 
 
+def test_a_detached_read_outlives_its_connection(served: Served) -> None:
+    """It holds the file, so its locks are still there."""
+    machine = Machine(served.connect("node"))
+    machine.bring_up("test")
+    mortal = served.connect("node")
+    file = mortal.open_device("dlm_test", flags=OpenFlags.RDWR)
+    file.write(lock_request(name=b"foo", mode=LockMode.EX))
+    file.read(200)
+    file.submit(DeviceRead(200), detached=True)
+    drop(mortal)
+    machine.eventually(lambda: len(served.server.connections) == 1, "the end")
+    assert locks(machine) == {b"foo": 1}
+
+
+def test_whoever_waits_for_a_device_learns_that_the_connection_is_lost(served: Served) -> None:
+    """poll(None) and an event's wait(None) end with ECONNRESET."""
+    Machine(served.connect("node")).bring_up("test")
+    mortal = served.connect("node")
+    file, source = mortal.open_device("dlm_test"), mortal.uevents()
+    descriptors = [file.fileno(), source.fileno()]
+    ends: list[int | None] = []
+
+    def wait(call: Callable[[None], object]) -> None:
+        try:
+            call(None)
+        except OSError as error:
+            ends.append(error.errno)
+
+    threads = [threading.Thread(target=wait, args=(call,)) for call in (file.poll, source.wait)]
+    for thread in threads:
+        thread.start()
+    drop(mortal)
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert ends == [errno.ECONNRESET] * 2
+    assert all(map(readable, descriptors))
+
+
+def test_an_answer_longer_than_a_sockets_buffer_comes_whole(served: Served) -> None:
+    """In as many parts as it takes."""
+    state = served.connect("node").state_directory()
+    content = bytes(range(256)) * 4000
+    state.write("file", content)
+    assert state.read("file") == content
+    with refused(errno.EMSGSIZE):
+        state.write("file", content * 2)
+
+
 def test_a_cancelled_call_has_no_answer(served: Served) -> None:
     """close() of a pending read ends it; its file can be read again."""
     machine = Machine(served.connect("node"))
@@ -347,6 +395,8 @@ def test_a_cancelled_call_has_no_answer(served: Served) -> None:
     file = machine.open_device("dlm_test", OpenFlags.RDWR)
     pending = file.submit(DeviceRead(200))
     pending.close()
+    with refused(errno.EINTR):
+        pending.result()
     file.write(lock_request(name=b"foo", mode=LockMode.EX))
     assert decode_result(file.read(200)).status == 0
 
@@ -417,6 +467,16 @@ def test_a_submitted_calls_descriptor_becomes_readable(served: Served) -> None:
         early.result()
     assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, "dlm/none")
     early.close()
+    machine = Machine(client)
+    machine.configure()
+    joining = machine.submit_create("test")
+    assert not readable(joining.fileno(), 0)
+    machine.add_member("test", 1)
+    machine.write("dlm/test/control", "1")
+    machine.write("dlm/test/event_done", "0")
+    assert readable(joining.fileno())
+    assert joining.result() > 0
+    joining.close()
 
 
 def test_asyncio_runs_on_descriptors(served: Served) -> None:
