@@ -7,7 +7,7 @@ May not know: what any test asserts.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -18,10 +18,30 @@ from tests.contract.worlds import EmulatedWorld, KernelWorld, World
 ENVIRONMENT = os.environ.get("DLM_CONTRACT", "emulator")
 
 
+def _remote() -> World:
+    from tests.contract.remote_world import RemoteWorld  # noqa: PLC0415 - not in the guest
+
+    return RemoteWorld()
+
+
+def _fakefs() -> World:
+    from tests.contract.fakefs_world import FakeFsWorld  # noqa: PLC0415 - not in the guest
+
+    return FakeFsWorld()
+
+
+WORLDS: dict[str, Callable[[], World]] = {
+    "emulator": EmulatedWorld,
+    "fakefs": _fakefs,
+    "kernel": KernelWorld,
+    "remote": _remote,
+}
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the suite's own markers, and refuse a world that there is not."""
-    if ENVIRONMENT not in {"emulator", "kernel", "remote"}:
-        raise pytest.UsageError(f"DLM_CONTRACT={ENVIRONMENT}: say emulator, remote or kernel")
+    if ENVIRONMENT not in WORLDS:
+        raise pytest.UsageError(f"DLM_CONTRACT={ENVIRONMENT}: say {', '.join(WORLDS)}")
     config.addinivalue_line(
         "markers", "emulator_only(why): the real kernel cannot be asked, for this reason"
     )
@@ -45,13 +65,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """One node, as clean as after boot."""
     if KernelWorld.wrecked:
         pytest.fail(KernelWorld.wrecked)
-    world: World
-    if ENVIRONMENT == "remote":
-        from tests.contract.remote_world import RemoteWorld  # noqa: PLC0415 - not in the guest
-
-        world = RemoteWorld()
-    else:
-        world = KernelWorld() if ENVIRONMENT == "kernel" else EmulatedWorld()
+    world = WORLDS[ENVIRONMENT]()
     yield world
     world.finish(reload=request.node.get_closest_marker("reload") is not None)
 

@@ -4,8 +4,9 @@ Decides: how a test gets a clean machine in each, and the few things that the se
 May not know: what any test asserts.
 
 The environment variable ``DLM_CONTRACT`` chooses: ``emulator`` (the default), ``remote`` (the same
-at the other end of a stream, tests/contract/remote_world.py) or ``kernel``, which must run as root
-on a machine that may be wrecked: ``make vm`` does that.
+at the other end of a stream, tests/contract/remote_world.py), ``fakefs`` (the same under the kernel
+room's own code, tests/contract/fakefs_world.py) or ``kernel``, which must run as root on a machine
+that may be wrecked: ``make vm`` does that.
 """
 
 from __future__ import annotations
