@@ -15,7 +15,8 @@ import pytest
 from tests.contract.machine import LockFile, Lockspace, Machine
 from tests.contract.worlds import EmulatedWorld, KernelWorld, World
 
-ENVIRONMENT = os.environ.get("DLM_CONTRACT", "emulator")
+ENVIRONMENT = os.environ.get("DLM_CONTRACT", "emulator,fakefs").split(",")
+"""The worlds of this run, one after the other for each test."""
 
 
 def _remote() -> World:
@@ -40,8 +41,8 @@ WORLDS: dict[str, Callable[[], World]] = {
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the suite's own markers, and refuse a world that there is not."""
-    if ENVIRONMENT not in WORLDS:
-        raise pytest.UsageError(f"DLM_CONTRACT={ENVIRONMENT}: say {', '.join(WORLDS)}")
+    if unknown := [each for each in ENVIRONMENT if each not in WORLDS]:
+        raise pytest.UsageError(f"DLM_CONTRACT={unknown[0]}: say {', '.join(WORLDS)}")
     config.addinivalue_line(
         "markers", "emulator_only(why): the real kernel cannot be asked, for this reason"
     )
@@ -52,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what cannot run in this world."""
-    on_kernel = ENVIRONMENT == "kernel"
+    on_kernel = "kernel" in ENVIRONMENT
     marker = item.get_closest_marker("emulator_only")
     if on_kernel and marker is not None:
         pytest.skip(f"emulator only: {marker.args[0]}")
@@ -60,12 +61,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a real kernel: run `make vm`")
 
 
-@pytest.fixture
+@pytest.fixture(params=ENVIRONMENT)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """One node, as clean as after boot."""
     if KernelWorld.wrecked:
         pytest.fail(KernelWorld.wrecked)
-    world = WORLDS[ENVIRONMENT]()
+    world = WORLDS[request.param]()
     yield world
     world.finish(reload=request.node.get_closest_marker("reload") is not None)
 
