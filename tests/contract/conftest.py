@@ -7,7 +7,7 @@ May not know: what any test asserts.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -15,13 +15,34 @@ import pytest
 from tests.contract.machine import LockFile, Lockspace, Machine
 from tests.contract.worlds import EmulatedWorld, KernelWorld, World
 
-ENVIRONMENT = os.environ.get("DLM_CONTRACT", "emulator")
+ENVIRONMENT = os.environ.get("DLM_CONTRACT", "emulator,fakefs").split(",")
+"""The worlds of this run, one after the other for each test."""
+
+
+def _remote() -> World:
+    from tests.contract.remote_world import RemoteWorld  # noqa: PLC0415 - not in the guest
+
+    return RemoteWorld()
+
+
+def _fakefs() -> World:
+    from tests.contract.fakefs_world import FakeFsWorld  # noqa: PLC0415 - not in the guest
+
+    return FakeFsWorld()
+
+
+WORLDS: dict[str, Callable[[], World]] = {
+    "emulator": EmulatedWorld,
+    "fakefs": _fakefs,
+    "kernel": KernelWorld,
+    "remote": _remote,
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the suite's own markers, and refuse a world that there is not."""
-    if ENVIRONMENT not in {"emulator", "kernel", "remote"}:
-        raise pytest.UsageError(f"DLM_CONTRACT={ENVIRONMENT}: say emulator, remote or kernel")
+    if unknown := [each for each in ENVIRONMENT if each not in WORLDS]:
+        raise pytest.UsageError(f"DLM_CONTRACT={unknown[0]}: say {', '.join(WORLDS)}")
     config.addinivalue_line(
         "markers", "emulator_only(why): the real kernel cannot be asked, for this reason"
     )
@@ -32,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what cannot run in this world."""
-    on_kernel = ENVIRONMENT == "kernel"
+    on_kernel = "kernel" in ENVIRONMENT
     marker = item.get_closest_marker("emulator_only")
     if on_kernel and marker is not None:
         pytest.skip(f"emulator only: {marker.args[0]}")
@@ -40,18 +61,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a real kernel: run `make vm`")
 
 
-@pytest.fixture
+@pytest.fixture(params=ENVIRONMENT)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """One node, as clean as after boot."""
     if KernelWorld.wrecked:
         pytest.fail(KernelWorld.wrecked)
-    world: World
-    if ENVIRONMENT == "remote":
-        from tests.contract.remote_world import RemoteWorld  # noqa: PLC0415 - not in the guest
-
-        world = RemoteWorld()
-    else:
-        world = KernelWorld() if ENVIRONMENT == "kernel" else EmulatedWorld()
+    world = WORLDS[request.param]()
     yield world
     world.finish(reload=request.node.get_closest_marker("reload") is not None)
 

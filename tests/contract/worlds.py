@@ -3,9 +3,10 @@
 Decides: how a test gets a clean machine in each, and the few things that the seam has no call for.
 May not know: what any test asserts.
 
-The environment variable ``DLM_CONTRACT`` chooses: ``emulator`` (the default), ``remote`` (the same
-at the other end of a stream, tests/contract/remote_world.py) or ``kernel``, which must run as root
-on a machine that may be wrecked: ``make vm`` does that.
+The environment variable ``DLM_CONTRACT`` chooses, with commas between: ``emulator``, ``fakefs``
+(dlm.kernel's own code on a fake file system, tests/contract/fakefs_world.py), ``remote`` (the other
+end of a stream, tests/contract/remote_world.py), ``kernel``, which must run as root on a machine
+that may be wrecked: ``make vm`` does that. The default is ``emulator,fakefs``.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from dlm.abi.device import (
     decode_result,
     encode_request,
 )
-from dlm.control.common import dialect
+from dlm.control.common import device_of, dialect
 from dlm.control.plan import (
     Begun,
     File,
@@ -69,7 +69,7 @@ class Outcome:
 def lock(name: str, resource: bytes, mode: LockMode, flags: LockFlag) -> Plan[Outcome]:
     """Request a lock, wait until it is granted, and pin it."""
     yield from wait_running(name)
-    file: File = yield OpenDevice(dialect.device_of(name))
+    file: File = yield OpenDevice(device_of(name))
     said = f"on {_text(resource)}"
     plain = flags & ~LockFlag.PERSISTENT
     lock_id = yield from _send(
@@ -94,7 +94,7 @@ def unlock(name: str, lock_id: int, flags: LockFlag, *, force: bool = False) -> 
     yield from wait_running(name)
     cancel = bool(flags & LockFlag.CANCEL)
     resource, entry = yield from (find_lock if cancel else _find_quiet)(name, lock_id)
-    file: File = yield OpenDevice(dialect.device_of(name))
+    file: File = yield OpenDevice(device_of(name))
     adopted = False
     if not cancel:
         adopted = yield from _take_over(file, resource, entry, force)
@@ -114,7 +114,7 @@ def convert(
     """Convert a lock to another mode; it goes on to outlive the tool."""
     yield from wait_running(name)
     resource, entry = yield from _find_quiet(name, lock_id)
-    file: File = yield OpenDevice(dialect.device_of(name))
+    file: File = yield OpenDevice(device_of(name))
     adopted = yield from _take_over(file, resource, entry, force)
     # A conversion decides anew whether the lock outlives its process (Linux 6.1 fs/dlm/user.c,
     # device_user_lock()): a forced one leaves that as the owner had it.

@@ -52,12 +52,15 @@ ADVICE = {
     Reason.NUMBER_NOT_LAST: "",
     Reason.NOT_DONE: "wait for it: dlm_tool poll_done",
     Reason.NOTHING_WAITS: "terminate is for a create or release that waits",
+    Reason.NOT_SHOWN: "--force answers all the same, or what comes next",
     Reason.ANSWERED: "look at dlm_tool ls for what it waits for now",
     Reason.LEAVES: "wait until it has gone, or let it go: dlm_tool terminate",
     Reason.JOINS: "start it, or end the join: dlm_tool terminate",
     Reason.RUNS: "stop it first: dlm_tool stop",
     Reason.ID_TAKEN: "every lockspace needs its own",
     Reason.NO_LOCK: "the ids are in /sys/kernel/debug/dlm/<ls_name>_locks, in hexadecimal",
+    Reason.NOT_SUPPORTED: "",
+    Reason.TOO_MANY_ADDRESSES: "name one",
     Reason.LOCK_OWNED: "let that process do it, or use --force",
 }
 """What to do about each reason of a check."""
@@ -68,6 +71,10 @@ KERNEL_ADVICE = {
     ("create", errno.EADDRNOTAVAIL): "no interface has the address of set_local",
     ("create", errno.EADDRINUSE): "another program listens on the DLM's port",
     ("create", errno.ECANCELED): "the join was terminated",
+    ("create", errno.EEXIST): "it is there already, and this kernel counts no users",
+    ("start", errno.EINVAL): "a list of members may wait since a start that was refused: only a "
+    "start that succeeds takes it",
+    ("set_local", errno.EINVAL): "the node has as many addresses as this kernel takes",
     ("set_local", errno.ENOSPC): "the node has as many addresses as this kernel takes",
     ("set_node", errno.ENOSPC): "these are more addresses than this kernel takes",
     ("lock", errno.EINVAL): "these flags do not go together with a new request",
@@ -101,6 +108,9 @@ def explain(error: BaseException, action: str, waiting: str = "") -> tuple[ExitC
             return ExitCode.REFUSED, str(error)
         case KeyboardInterrupt():
             return ExitCode.INTERRUPTED, _join("interrupted", waiting)
+        case PermissionError(errno=errno.EACCES):  # of a file of ours: the state directory
+            text = f"{error.filename}: {error.strerror} (EACCES)"
+            return ExitCode.NO_DLM, _join(text, _NO_RIGHTS)
         case OSError():
             number = error.errno or 0
             return ExitCode.REFUSED, f"{error.strerror or error} ({errno_name(number)})"

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from dlm.abi.texts import global_id
 from dlm.control import life, nodes, recovery
-from dlm.control.common import dialect
+from dlm.control.configfs import MONITOR_DEVICE
 from dlm.control.plan import Plan, T
 from dlm.control.runner import Journal, run
 from dlm.control.snapshot import NodeView, snapshot
@@ -24,7 +24,7 @@ __all__ = ["Control", "LockspaceControl", "global_id", "open_monitor"]
 @contextmanager
 def open_monitor(backend: Backend) -> Iterator[None]:
     """Hold dlm-monitor open on a backend."""
-    device = backend.open_device(dialect.MONITOR_DEVICE)
+    device = backend.open_device(MONITOR_DEVICE)
     try:
         yield
     finally:

@@ -1,24 +1,73 @@
-"""What the verbs share: finding a lockspace, asking who controls, saying what contradicts.
+"""What the verbs share: the dialect, finding a lockspace, saying what contradicts.
 
-Decides: when a verb is refused because somebody else controls, or because nothing is there.
+Decides: which dialect a node speaks; when a verb is refused because somebody else controls, or
+because nothing is there.
 May not know: any file of the kernel.
 
-``dialect`` is the one place that says how the kernel is spoken to. The dialects of 2005 (``event``,
-``members``) will be chosen here, by what the kernel shows.
+``dialect`` is the one place that says how the kernel is spoken to: it asks each question of the
+dialect that the node shows.
 """
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from dlm.control import configfs
-from dlm.control.plan import Ask, Note, Plan
+from dlm.control.configfs import device_of
+from dlm.control.plan import Ask, Note, Plan, misc_devices, once
 from dlm.control.reasons import CheckError, Reason
 from dlm.control.seen import Phase, Seen
 from dlm.control.state import LockspaceState, contradictions, recall
-from dlm.errors import ControlledError
+from dlm.errors import ControlledError, RefusedError
 
-dialect = configfs
+if TYPE_CHECKING:
+    from dlm.control.dialect import Dialect
+
+__all__ = [
+    "absent",
+    "check_controller",
+    "device_of",
+    "dialect",
+    "find",
+    "find_with_state",
+    "in_the_way",
+    "say_in_the_way",
+]
+
+_NODE_DEVICE = "dlm-node"  # of 2005; configfs took its place
+
+
+def _choose() -> Plan[Dialect | None]:
+    """Return the dialect that this node speaks; None when only a lockspace would tell."""
+    try:
+        devices = yield from misc_devices()
+    except RefusedError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        devices = {}
+    if _NODE_DEVICE not in devices:
+        return configfs
+    from dlm.control import common2005
+
+    return (yield from common2005.choose())
+
+
+class _Spoken:
+    """Asks each question of the dialect that the node speaks; a run finds out once."""
+
+    def __getattr__(self, question: str) -> Callable[..., Plan[Any]]:  # Any: each has its own
+        def ask(*given: object) -> Plan[Any]:
+            module = yield from once(_choose)
+            if module is None:
+                from dlm.control import event as module  # without a lockspace both are one
+            return (yield from getattr(module, question)(*given))
+
+        return ask
+
+
+dialect = cast("Dialect", _Spoken())
 
 
 def check_controller(force: bool) -> Plan[None]:

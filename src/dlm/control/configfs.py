@@ -5,7 +5,7 @@ and the requests to dlm-control; how a lockspace's phase shows.
 May not know: when a verb may do what (dlm.control.nodes, .life, .recovery), event numbers.
 Mirrors: fs/dlm/config.c, lockspace.c, user.c (Linux 6.1).
 
-Another dialect is another module with the same names.
+Another dialect is another module that answers the same questions (dlm.control.dialect).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from dlm.control.plan import (
     stat,
     write_number,
 )
-from dlm.control.seen import Comm, Member, Nodes, Phase, Seen
+from dlm.control.reasons import CheckError, Reason
+from dlm.control.seen import Comm, Member, Membership, Nodes, Phase, Seen
 from dlm.errors import NoDlmError, RefusedError
 from dlm.ports import (
     DeviceClose,
@@ -149,6 +150,12 @@ def read_id(name: str) -> Plan[int | None]:
     return (yield from read_number(f"{_SYSFS}/{name}/id"))
 
 
+def lock_device() -> Plan[int]:
+    """Return the major version of the lock device."""
+    yield from ()
+    return 6
+
+
 def read_locks(name: str) -> Plan[bytes | None]:
     """Return the list of all locks of a lockspace, None when debugfs does not show it."""
     return (yield from read_if_there(f"{_DEBUG}/{name}_all"))
@@ -162,26 +169,57 @@ def write_id(name: str, number: int) -> Plan[None]:
     yield from write_number(f"{_SYSFS}/{name}/id", number)
 
 
+def write_raw(name: str, attribute: str, text: str) -> Plan[None]:
+    """Refuse: the raw actions are those of the kernels whose only words they were."""
+    del name, text
+    yield from ()
+    why = f"the action {attribute} is for the DLM of July 2005; use start, stop and terminate"
+    raise CheckError(Reason.NOT_SUPPORTED, f"not supported by this kernel: {why}")
+
+
 def begin_stop(name: str) -> Plan[Begun]:
     """Suspend locking; the write returns when no lock operation is left inside."""
     begun: Begun = yield Submit(WriteAttribute(f"{_SYSFS}/{name}/control", b"0\n"))
     return begun
 
 
-def write_start(name: str) -> Plan[None]:
-    """Let recovery begin; success says nothing (design fact 5)."""
+def write_start(name: str, event_nr: int) -> Plan[None]:
+    """Let recovery begin; success says nothing (design fact 5), and no number is kept."""
+    del event_nr
     yield from write_number(f"{_SYSFS}/{name}/control", 1)
 
 
-def write_answer(name: str, answer: int) -> Plan[None]:
-    """Answer the join or leave that waits; unawaited, it answers the next one (fact 3)."""
+def write_finish(name: str, event_nr: int) -> Plan[None]:
+    """Write nothing: recovery switches locking on itself."""
+    del name, event_nr
+    yield from ()
+
+
+def answer_join(name: str, answer: int) -> Plan[None]:
+    """Answer the join that waits; unawaited, it answers the next wait (fact 3)."""
     yield from write_number(f"{_SYSFS}/{name}/event_done", answer)
+
+
+def answer_leave(name: str) -> Plan[None]:
+    """Answer the leave that waits, likewise."""
+    yield from write_number(f"{_SYSFS}/{name}/event_done", 0)
+
+
+def shows_leaves() -> Plan[bool]:
+    """Say that a leave can be seen: the device goes first."""
+    yield from ()
+    return True
+
+
+def takes_answer(name: str) -> Plan[bool]:
+    """Say whether the removal of a lockspace waits for its answer: its device has gone."""
+    return device_of(name) not in (yield from misc_devices())
 
 
 # ---- create and remove --------------------------------------------------------------------------
 
 
-def begin_create(name: str, *, exclusive: bool) -> Plan[Begun]:
+def begin_create(name: str, exclusive: bool, /) -> Plan[Begun]:
     """Send CREATE_LOCKSPACE; it sleeps until the join was answered and recovery has ended."""
     from dlm.abi.device import Command, LockspaceRequest, encode_request
 
@@ -234,7 +272,7 @@ def nodes() -> Plan[Nodes]:
 def _read_comm(path: str) -> Plan[Comm | None]:
     from dlm.abi.address import parse_address_list
 
-    inode = yield from comm_inode(path)
+    inode = yield from _comm_inode(path)
     nodeid = yield from read_number(f"{path}/nodeid")
     if nodeid is None:
         return None
@@ -244,47 +282,71 @@ def _read_comm(path: str) -> Plan[Comm | None]:
     return Comm(nodeid, path, addresses, bool(local), inode)
 
 
-def comm_path(nodes: Nodes, nodeid: int) -> str:
-    """Return where ``make_comm`` puts a node."""
+def _comm_path(nodes: Nodes, nodeid: int) -> str:
     return f"{nodes.root}/comms/{nodeid}"
 
 
-def comm_inode(path: str) -> Plan[int]:
-    """Return the inode of a node's comm as it is now, 0 when there is none."""
+def _comm_inode(path: str) -> Plan[int]:
     where = yield from stat(path)
     return 0 if where is None else where.inode
 
 
-def make_comm(nodes: Nodes, nodeid: int, addresses: Sequence[str], *, local: bool) -> Plan[None]:
+def set_local(
+    nodes: Nodes, nodeid: int, addresses: Sequence[str], weight: int | None
+) -> Plan[None]:
+    """Say which node this is; the weight is a member's, the next start writes it."""
+    del weight
+    comm = nodes.comms.get(nodeid)
+    if comm is None:
+        yield from _make_comm(nodes, nodeid, addresses, local=True)
+    else:
+        missing = [address for address in addresses if address not in comm.addresses]
+        yield from _add_addresses(comm.path, missing)
+        if not comm.local:
+            yield from _make_local(comm.path)
+
+
+def set_node(nodes: Nodes, nodeid: int, addresses: Sequence[str], weight: int | None) -> Plan[None]:
+    """Say where a node is; other addresses than it has replace them all."""
+    del weight
+    comm = nodes.comms.get(nodeid)
+    if comm is None:
+        yield from _make_comm(nodes, nodeid, addresses, local=False)
+    elif not set(addresses) <= set(comm.addresses):
+        yield RemoveDirectory(comm.path)
+        yield from _make_comm(nodes, nodeid, addresses, local=comm.local)
+
+
+def takes_back() -> Plan[bool]:
+    """Say that a node which left and came back must be set anew (design fact 6)."""
+    yield from ()
+    return False
+
+
+def _make_comm(nodes: Nodes, nodeid: int, addresses: Sequence[str], *, local: bool) -> Plan[None]:
     """Set a node: nodeid before addr, for the address is filed under the nodeid of the moment."""
-    path = comm_path(nodes, nodeid)
+    path = _comm_path(nodes, nodeid)
     if not nodes.there:
         yield MakeDirectory(nodes.root)
     if path in nodes.strays:
         yield RemoveDirectory(path)
     yield MakeDirectory(path)
     yield from write_number(f"{path}/nodeid", nodeid)
-    yield from add_addresses(path, addresses)
+    yield from _add_addresses(path, addresses)
     if local:
-        yield from make_local(path)
+        yield from _make_local(path)
 
 
-def add_addresses(path: str, addresses: Iterable[str]) -> Plan[None]:
-    """Add addresses to a node that is set."""
+def _add_addresses(path: str, addresses: Iterable[str]) -> Plan[None]:
     from dlm.abi.address import encode_sockaddr
 
     for address in addresses:
         yield WriteAttribute(f"{path}/addr", encode_sockaddr(address))
 
 
-def make_local(path: str) -> Plan[None]:
-    """Say that a node is this one; it cannot be taken back but by removing the comm."""
+def _make_local(path: str) -> Plan[None]:
+    # It cannot be taken back but by removing the comm.
     yield from write_number(f"{path}/local", 1)
-
-
-def remove_comm(comm: Comm) -> Plan[None]:
-    """Forget a node: its connection is closed and its addresses are dropped."""
-    yield RemoveDirectory(comm.path)
 
 
 # ---- members: spaces/<ls>/nodes/ ----------------------------------------------------------------
@@ -305,24 +367,37 @@ def members(nodes: Nodes, name: str) -> Plan[tuple[Member, ...] | None]:
     return tuple(sorted(found, key=lambda member: member.nodeid))
 
 
-def make_space(nodes: Nodes, name: str) -> Plan[None]:
-    """Make the place of a lockspace's members."""
-    yield MakeDirectory(f"{nodes.root}/spaces/{name}")
+def write_members(nodes: Nodes, name: str, change: Membership) -> Plan[dict[int, int]]:
+    """Make the members those of the next start; those that left go first.
+
+    Returns the inode of each member's comm by node id.
+    """
+    before = change.configured or ()
+    stay = {each.nodeid: each for each in reversed(before) if each.nodeid in change.kept}
+    if change.configured is None:
+        yield MakeDirectory(f"{nodes.root}/spaces/{name}")
+    for member in before:
+        if member is not stay.get(member.nodeid):
+            yield RemoveDirectory(member.path)
+    for comm in change.returned:
+        yield RemoveDirectory(comm.path)  # its connection is closed, its addresses are dropped
+        yield from _make_comm(nodes, comm.nodeid, comm.addresses, local=False)
+    for nodeid, weight in change.weights.items():
+        kept = stay.get(nodeid)
+        if kept is None:
+            yield from _make_member(f"{nodes.root}/spaces/{name}/nodes/{nodeid}", nodeid, weight)
+        elif kept.weight != weight:
+            yield from write_number(f"{kept.path}/weight", weight)
+    moved = {comm.nodeid: _comm_path(nodes, comm.nodeid) for comm in change.returned}
+    inodes: dict[int, int] = {}
+    for nodeid in change.weights:
+        path = moved.get(nodeid, nodes.comms[nodeid].path)
+        inodes[nodeid] = yield from _comm_inode(path)
+    return inodes
 
 
-def remove_member(member: Member) -> Plan[None]:
-    """Take a member out; the next start reads it."""
-    yield RemoveDirectory(member.path)
-
-
-def make_member(nodes: Nodes, name: str, nodeid: int, weight: int) -> Plan[None]:
-    """Add a member; its comm must be there: nodeid remembers which one it was."""
-    path = f"{nodes.root}/spaces/{name}/nodes/{nodeid}"
+def _make_member(path: str, nodeid: int, weight: int) -> Plan[None]:
+    # Its comm must be there: nodeid remembers which one it was.
     yield MakeDirectory(path)
     yield from write_number(f"{path}/nodeid", nodeid)
     yield from write_number(f"{path}/weight", weight)
-
-
-def write_weight(member: Member, weight: int) -> Plan[None]:
-    """Change a member's weight; the next start reads it."""
-    yield from write_number(f"{member.path}/weight", weight)

@@ -12,6 +12,7 @@ from typing import Any
 from dlm.control.plan import (
     Begun,
     File,
+    Ioctl,
     NextResult,
     Op,
     OpenDevice,
@@ -87,6 +88,8 @@ class _DrySession(Session):
                 if say(op):
                     self._write(op, None)
                 return Begun(op.what, None, op.detached)
+            case Ioctl(_, _, argument):
+                return self._write(op, (0, argument))
             case Result(begun, waiting):
                 return self._result_dry(begun, waiting)
             case NextResult(waiting=waiting):
@@ -141,6 +144,9 @@ def record(op: Op) -> Record:
             return {"do": "mkdir", "path": path}
         case RemoveDirectory(path):
             return {"do": "rmdir", "path": path}
+        case Ioctl(file, request, argument, what):
+            line = {"do": "ioctl", "fd": file.name, "request": f"{request:08x}"}
+            return line | {"hex": argument.hex(), "what": what}
         case Submit(call, file, what):
             return _record_call(call, file, what)  # type: ignore[arg-type]
         case _:

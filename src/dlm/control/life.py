@@ -15,6 +15,7 @@ from dlm.control.checks import check_lockspace, check_lockspace_id
 from dlm.control.common import (
     absent,
     check_controller,
+    device_of,
     dialect,
     find,
     find_with_state,
@@ -29,7 +30,6 @@ from dlm.control.plan import (
     Waiting,
     WaitUntil,
     locked,
-    misc_devices,
 )
 from dlm.control.reasons import CheckError, Reason
 from dlm.control.seen import Phase, Seen
@@ -67,7 +67,7 @@ def create(
     other = yield from in_the_way(name)
     if other is not None:
         yield Note(f"create {name} waits for {say_in_the_way(other)}")
-    begun = yield from dialect.begin_create(name, exclusive=exclusive)
+    begun = yield from dialect.begin_create(name, exclusive)
     yield WaitUntil(lambda: _created(name, before, begun), f"/sys/kernel/dlm/{name} is there")
     if not (wait or begun.done()):
         return None
@@ -108,7 +108,7 @@ def release(name: str, *, answer: bool = True, force: bool = False) -> Plan[None
     begun = yield from dialect.begin_remove(name, minor)
     leaves = yield WaitUntil(lambda: _leaves(seen, begun), f"{name} leaves", dry=True)
     if leaves and answer:
-        yield from locked(lambda: _answer(seen, leave=True, value=0))
+        yield from locked(lambda: _answer(seen, leave=True))
     if leaves and not answer and not begun.done():
         return
     yield Result(begun, f"every open file on dlm_{name} to be closed")
@@ -137,15 +137,15 @@ def _joined(name: str) -> Plan[tuple[Seen, int]]:
 
 
 def _leaves(seen: Seen, begun: Begun) -> Plan[bool | Waiting]:
-    """Tell when the removal waits for its answer: its device has gone."""
+    """Tell when the removal waits for its answer, or would take one that comes early."""
     if begun.done():
         return False
-    if dialect.device_of(seen.name) not in (yield from misc_devices()):
+    if (yield from dialect.takes_answer(seen.name)):
         return True
     other = yield from in_the_way(seen.name)
     if other is not None:
         return Waiting(say_in_the_way(other))
-    return Waiting(f"the device dlm_{seen.name} to go")
+    return Waiting(f"the device {device_of(seen.name)} to go")
 
 
 def _is_same(seen: Seen) -> Plan[bool]:
@@ -160,7 +160,7 @@ def terminate(name: str, *, force: bool = False) -> Plan[None]:
     """End the wait of a join, which then fails with ECANCELED, or let a leave go on.
 
     Refused when nothing waits, and with EALREADY when the wait was answered; ``force`` answers all
-    the same.
+    the same. A leave that the kernel does not show, and that was not begun here, must be forced.
     """
     check_lockspace(name)
     yield from check_controller(force)
@@ -170,23 +170,29 @@ def terminate(name: str, *, force: bool = False) -> Plan[None]:
 def _terminate(name: str, force: bool) -> Plan[None]:
     seen, state = yield from find_with_state(name)
     if seen.phase not in {Phase.JOINING, Phase.LEAVING}:
-        text = f"lockspace {name} is {seen.phase.value}: nothing waits there"
-        raise CheckError(Reason.NOTHING_WAITS, text)
-    leave = seen.phase is Phase.LEAVING
+        shown = yield from dialect.shows_leaves()
+        if shown or not force:
+            nothing = "nothing waits there" if shown else "nothing shows that it leaves"
+            text = f"lockspace {name} is {seen.phase.value}: {nothing}"
+            raise CheckError(Reason.NOTHING_WAITS if shown else Reason.NOT_SHOWN, text)
+    leave = seen.phase is not Phase.JOINING
     if not force and (state.leave_answered if leave else state.join_answered):
         what = "leave" if leave else "join"
         raise CheckError(Reason.ANSWERED, f"the {what} of {name} was answered already")
-    yield from _answer(seen, leave=leave, value=0 if leave else -TERMINATED, again=force)
+    yield from _answer(seen, leave=leave, again=force)
 
 
-def _answer(seen: Seen, *, leave: bool, value: int, again: bool = False) -> Plan[None]:
-    """Write event_done once: it is remembered first, so that a crash can only answer too little."""
+def _answer(seen: Seen, *, leave: bool, again: bool = False) -> Plan[None]:
+    """Answer once: it is remembered first, so that a crash can only answer too little."""
     state = yield from recall(seen)
     if not again and (state.leave_answered if leave else state.join_answered):
         return
     yield from remember(seen, answered(state, leave=leave))
     try:
-        yield from dialect.write_answer(seen.name, value)
+        if leave:
+            yield from dialect.answer_leave(seen.name)
+        else:
+            yield from dialect.answer_join(seen.name, -TERMINATED)
     except RefusedError as error:
         yield from remember(seen, state)
         if not (leave and error.errno in {errno.ENOENT, errno.ENODEV}):

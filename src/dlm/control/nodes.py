@@ -33,13 +33,7 @@ def _set_local(nodeid: int, wanted: tuple[str, ...], weight: int | None) -> Plan
     comm, local = nodes.comms.get(nodeid), nodes.local
     if local is not None and local is not comm:
         raise CheckError(Reason.OTHER_LOCAL_NODE, f"this node is node {local.nodeid} already")
-    if comm is None:
-        yield from dialect.make_comm(nodes, nodeid, wanted, local=True)
-    else:
-        missing = tuple(address for address in wanted if address not in comm.addresses)
-        yield from dialect.add_addresses(comm.path, missing)
-        if not comm.local:
-            yield from dialect.make_local(comm.path)
+    yield from dialect.set_local(nodes, nodeid, wanted, weight)
     yield from update_node(nodeid, weight=weight, fresh=comm is None)
 
 
@@ -69,12 +63,9 @@ def set_node(
 def _set_node(nodeid: int, wanted: tuple[str, ...], weight: int | None) -> Plan[None]:
     nodes = yield from dialect.nodes()
     comm = nodes.comms.get(nodeid)
-    if comm is None:
-        yield from dialect.make_comm(nodes, nodeid, wanted, local=False)
-    elif not set(wanted) <= set(comm.addresses):
+    if comm is not None and not set(wanted) <= set(comm.addresses):
         yield from _check_unused(nodes, comm)
-        yield from dialect.remove_comm(comm)
-        yield from dialect.make_comm(nodes, nodeid, wanted, local=comm.local)
+    yield from dialect.set_node(nodes, nodeid, wanted, weight)
     yield from update_node(nodeid, weight=weight, fresh=comm is None)
 
 

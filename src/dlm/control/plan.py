@@ -78,6 +78,24 @@ class Submit(Record):
     detached: bool = False
 
 
+class Ioctl(Record):
+    """Make one ioctl(2) on a file, which never sleeps; result: that of the ``Device``'s.
+
+    ``what`` says the request in words.
+    """
+
+    file: File
+    request: int
+    argument: bytes
+    what: str
+
+
+class Once(Record):
+    """Run a plan that never waits, once in a run: what it returns is kept, unless it is None."""
+
+    plan: Callable[[], Plan[Any]]
+
+
 class Result(Record):
     """Wait for a call that was begun; result: the call's."""
 
@@ -118,6 +136,8 @@ Op = (
     | Locked
     | OpenDevice
     | Submit
+    | Ioctl
+    | Once
     | Result
     | NextResult
     | WaitUntil
@@ -197,6 +217,8 @@ def say(op: Op) -> str:
             if file is None:
                 return say(call)  # type: ignore[arg-type]  # without a file it is no DeviceCall
             return f"write {file.name} {what}" if what else ""
+        case Ioctl(file, _, _, what):
+            return f"ioctl {file.name} {what}"
         case _:
             return ""
 
@@ -252,6 +274,12 @@ def names_in(path: str) -> Plan[list[str] | None]:
 def write_number(path: str, number: int) -> Plan[None]:
     """Write a decimal number, as ``echo`` would."""
     yield WriteAttribute(path, b"%d\n" % number)
+
+
+def once(plan: Callable[[], Plan[T]]) -> Plan[T]:
+    """Run a plan once in a run; from then on its result is known, unless it was None."""
+    result: T = yield Once(plan)
+    return result
 
 
 def misc_devices() -> Plan[dict[str, int]]:

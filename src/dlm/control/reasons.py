@@ -26,12 +26,15 @@ class Reason(Enum):
     NUMBER_NOT_LAST = (errno.EINVAL, "the event number is not the last start's")
     NOT_DONE = (errno.EAGAIN, "the start is not done")
     NOTHING_WAITS = (errno.EINVAL, "nobody waits for an answer")
+    NOT_SHOWN = (errno.EINVAL, "the kernel does not show whether anybody waits")
     ANSWERED = (errno.EALREADY, "the wait was answered")
     LEAVES = (errno.EALREADY, "the lockspace leaves")
     JOINS = (errno.EBUSY, "the lockspace joins")
     RUNS = (errno.EBUSY, "the lockspace is not stopped")
     ID_TAKEN = (errno.EEXIST, "another lockspace has the id")
     NO_LOCK = (errno.ENOENT, "no such lock")
+    NOT_SUPPORTED = (errno.EOPNOTSUPP, "this kernel has no such thing")
+    TOO_MANY_ADDRESSES = (errno.ENOSPC, "more addresses than the kernel keeps")
     LOCK_OWNED = (errno.EBUSY, "a living process owns the lock")
 
 

@@ -18,7 +18,7 @@ from dlm.control.nodes import lockspace_running_with
 from dlm.control.plan import Note, Plan, Result, Waiting, WaitUntil, locked
 from dlm.control.reasons import CheckError, Reason
 from dlm.control.record import Record
-from dlm.control.seen import Comm, Member, Nodes, Phase, Seen
+from dlm.control.seen import Member, Membership, Nodes, Phase, Seen
 from dlm.control.state import (
     LockspaceState,
     NodeState,
@@ -113,9 +113,9 @@ def _start(
         if nodeid not in kept and (yield from _has_returned(found, nodeid, rejoined)):
             returned.append(nodes.comms[nodeid])  # noqa: PERF401 - a generator cannot yield there
     yield from _warn_of_same_id(name)
-    yield from _write_members(found, wanted, kept, returned)
-    moved = {comm.nodeid: dialect.comm_path(nodes, comm.nodeid) for comm in returned}
-    comms = {nodeid: moved.get(nodeid, nodes.comms[nodeid].path) for nodeid in wanted}
+    weights = {nodeid: known.get(nodeid, NodeState()).weight for nodeid in wanted}
+    change = Membership(weights, configured, frozenset(kept), tuple(returned))
+    comms = yield from dialect.write_members(nodes, name, change)
     yield from _begin(found, event_nr, comms)
 
 
@@ -164,7 +164,7 @@ def _has_returned(found: _Start, nodeid: int, rejoined: tuple[int, ...]) -> Plan
     runs is alive on the comm that it has.
     """
     comm = found.nodes.comms[nodeid]
-    if comm.local:
+    if comm.local or (yield from dialect.takes_back()):
         return False
     then = dict(found.state.members).get(nodeid)
     if then is not None:
@@ -189,49 +189,26 @@ def _warn_of_same_id(name: str) -> Plan[None]:
             yield Note(f"lockspaces {name} and {other} have the same id {number}: use set_id")
 
 
-def _write_members(
-    found: _Start, wanted: tuple[int, ...], kept: set[int], returned: list[Comm]
-) -> Plan[None]:
-    """Make the members in configfs those of the start: those that left go first."""
-    name = found.seen.name
-    members = {nodeid: found.member(nodeid) for nodeid in wanted if nodeid in kept}
-    if found.configured is None:
-        yield from dialect.make_space(found.nodes, name)
-    for member in found.configured or ():
-        if member is not members.get(member.nodeid):
-            yield from dialect.remove_member(member)
-    for comm in returned:
-        yield from dialect.remove_comm(comm)
-        yield from dialect.make_comm(found.nodes, comm.nodeid, comm.addresses, local=False)
-    for nodeid in wanted:
-        weight = found.known.get(nodeid, NodeState()).weight
-        kept_member = members.get(nodeid)
-        if kept_member is None:
-            yield from dialect.make_member(found.nodes, name, nodeid, weight)
-        elif kept_member.weight != weight:
-            yield from dialect.write_weight(kept_member, weight)
+def _begin(found: _Start, event_nr: int, comms: dict[int, int]) -> Plan[None]:
+    """Write the start, then the answer to a join that waits; what is remembered comes before.
 
-
-def _begin(found: _Start, event_nr: int, comms: dict[int, str]) -> Plan[None]:
-    """Write control, then the answer to a join that waits; what is remembered comes before."""
+    ``comms`` are the inodes of the members' comms by node id.
+    """
     seen, state = found.seen, found.state
-    members = []
-    for nodeid, path in comms.items():
-        inode = yield from dialect.comm_inode(path)
-        members.append((nodeid, inode))
+    for nodeid, inode in comms.items():
         yield from update_node(nodeid, comm=inode)
-    begun = state.replace(last_start=event_nr, stopped=False, members=tuple(members))
+    begun = state.replace(last_start=event_nr, stopped=False, members=tuple(comms.items()))
     answer = seen.phase is Phase.JOINING and not state.join_answered
     yield from remember(seen, begun)
     try:
-        yield from dialect.write_start(seen.name)
+        yield from dialect.write_start(seen.name, event_nr)
     except RefusedError:
         yield from remember(seen, state)
         raise
     if answer:
         yield from remember(seen, answered(begun, leave=False))
         try:
-            yield from dialect.write_answer(seen.name, 0)
+            yield from dialect.answer_join(seen.name, 0)
         except RefusedError:
             yield from remember(seen, begun)
             raise
@@ -277,7 +254,10 @@ def _say_recovery(name: str, event_nr: int) -> Plan[Waiting]:
 
 
 def finish(name: str, event_nr: int) -> Plan[None]:
-    """Check that ``event_nr`` is the last start and that it is done; the kernel needs no word."""
+    """Check that ``event_nr`` is the last start and that it is done, and say so to the kernel.
+
+    Only the kernel of April 2005 needs the word: there locking is off until it comes.
+    """
     check_lockspace(name)
     check_event(event_nr)
     yield from locked(lambda: _finish(name, event_nr))
@@ -292,6 +272,7 @@ def _finish(name: str, event_nr: int) -> Plan[None]:
         raise CheckError(Reason.NOT_DONE, f"start {event_nr} of {name} is not done yet")
     if state.done != event_nr:
         yield from remember(seen, state.replace(done=event_nr))
+    yield from dialect.write_finish(name, event_nr)
 
 
 def wait_running(name: str) -> Plan[Seen]:

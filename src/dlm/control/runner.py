@@ -19,9 +19,11 @@ from dlm.control.plan import (
     Ask,
     Begun,
     File,
+    Ioctl,
     Locked,
     NextResult,
     Note,
+    Once,
     Op,
     OpenDevice,
     Plan,
@@ -112,6 +114,7 @@ class Session:
         self.journal = journal
         self._deadline = None if timeout is None else backend.now() + timeout
         self._files: list[File] = []
+        self._known: dict[object, object] = {}  # results of ``Once`` by their plans
 
     # ---- operations ----
 
@@ -126,6 +129,8 @@ class Session:
                 return (yield from self._next_result(op))
             case Locked(plan):
                 return self._locked(plan())
+            case Once(plan):
+                return (yield from self._once(plan))
             case Note(text):
                 return self.journal.note(text)
             case _:
@@ -171,6 +176,8 @@ class Session:
                 return file
             case Submit():
                 return self._submit(op)
+            case Ioctl(file, request, argument):
+                return device_of(file).ioctl(request, argument)
             case _:
                 raise AssertionError(f"no such operation: {op!r}")
         return None
@@ -194,6 +201,11 @@ class Session:
         begun = Begun(say(op) or f"close {op.file.name if op.file else ''}", pending, op.detached)
         self.journal.begun.append(begun)
         return begun
+
+    def _once(self, plan: Callable[[], Plan[Any]]) -> Waits:
+        if (known := self._known.get(plan)) is None:
+            known = self._known[plan] = yield from _steps(plan(), self)
+        return known
 
     def _locked(self, plan: Plan[Any]) -> object:
         with self.backend.state_directory().lock():

@@ -27,11 +27,25 @@ class Phase(Enum):
     """Its removal waits: for event_done, or for the last file on it to be closed."""
 
 
+class Numbers(Record):
+    """What a kernel keeps itself of event numbers (April 2005).
+
+    ``last_start`` and ``done`` are 0 before the first; ``stopped``: no start has followed the last
+    stop.
+    """
+
+    last_start: int
+    done: int
+    stopped: bool
+
+
 class Seen(Record):
     """A lockspace as the kernel shows it at one moment.
 
     ``inode`` is its sysfs directory's: another life of the same name has another one. ``minor`` is
-    its device's, None while it has none. ``status`` holds the bits of recover_status.
+    its device's, None while it has none. ``status`` holds the bits of recover_status; where the
+    kernel has no such file, DONE, NODES (under way) or 0, as far as can be told. ``numbers`` are
+    the kernel's own, None where it keeps none.
     """
 
     name: str
@@ -39,6 +53,7 @@ class Seen(Record):
     minor: int | None
     status: int
     phase: Phase
+    numbers: Numbers | None = None
 
     @property
     def done(self) -> bool:
@@ -86,3 +101,16 @@ class Member(Record):
     nodeid: int
     path: str
     weight: int
+
+
+class Membership(Record):
+    """The members that a start is to have, next to those that are configured.
+
+    ``weights`` are by node id, ascending. ``kept`` are members whose place stays as it is,
+    ``returned`` nodes that must be set anew. ``configured`` is None where nothing is configured.
+    """
+
+    weights: dict[int, int]
+    configured: tuple[Member, ...] | None
+    kept: frozenset[int]
+    returned: tuple[Comm, ...]

@@ -129,6 +129,8 @@ def _waits_for(seen: Seen, state: LockspaceState) -> Plan[str]:
             return "start"
         case Phase.JOINING if seen.done or not started:
             return "its create to end"
+        case Phase.RECOVERING if seen.done:
+            return "finish"
         case Phase.JOINING | Phase.RECOVERING:
             return f"recovery {state.last_start}" if started else "recovery"
         case Phase.STOPPED if started:

@@ -26,7 +26,7 @@ class LockspaceState(Record):
     ``last_start`` is 0 before the first start; ``done`` the last start seen done; ``stopped`` says
     that the last control word was a stop. ``members`` are the last start's node ids, each with the
     inode of the comm that it had then. ``join_answered`` and ``leave_answered``: event_done was
-    written for that wait.
+    written for that wait; ``leaving``: a release was begun here, where the kernel shows none.
     """
 
     last_start: int = 0
@@ -35,6 +35,7 @@ class LockspaceState(Record):
     members: tuple[tuple[int, int], ...] = ()
     join_answered: bool = False
     leave_answered: bool = False
+    leaving: bool = False
 
     def done_now(self, seen: Seen) -> int:
         """Return the number of the last start that is known to be done, 0 if none."""
@@ -62,12 +63,20 @@ def _file_of(name: str) -> str:
 
 
 def recall(seen: Seen) -> Plan[LockspaceState]:
-    """Return what is remembered of this life of a lockspace; empty when nothing is."""
+    """Return what is remembered of this life of a lockspace; empty when nothing is.
+
+    Numbers that the kernel keeps itself are the kernel's.
+    """
+    state = yield from _recall(seen)
+    return state if seen.numbers is None else state.replace(**vars(seen.numbers))
+
+
+def _recall(seen: Seen) -> Plan[LockspaceState]:
     content: bytes | None = yield ReadState(_file_of(seen.name))
     if content is None:
         return LockspaceState()
-    lines = _parse(content)
-    life = yield from _life(seen)
+    lines = parse_lines(content)
+    life = yield from life_of(seen.inode)
     if lines.get("life") != life:
         return LockspaceState()
     try:
@@ -78,6 +87,7 @@ def recall(seen: Seen) -> Plan[LockspaceState]:
             members=_parse_members(lines["members"]),
             join_answered="join" in lines["answered"].split(),
             leave_answered="leave" in lines["answered"].split(),
+            leaving="leaving" in lines,
         )
     except (KeyError, ValueError):
         return LockspaceState()
@@ -85,17 +95,18 @@ def recall(seen: Seen) -> Plan[LockspaceState]:
 
 def remember(seen: Seen, state: LockspaceState) -> Plan[None]:
     """Keep what is to be remembered of this life of a lockspace."""
-    life = yield from _life(seen)
+    life = yield from life_of(seen.inode)
     answered = ("join",) * state.join_answered + ("leave",) * state.leave_answered
-    lines = (
+    lines = [
         ("life", life),
         ("start", str(state.last_start)),
         ("done", str(state.done)),
         ("stopped", "yes" if state.stopped else "no"),
         ("members", " ".join(f"{nodeid}:{comm}" for nodeid, comm in state.members)),
         ("answered", " ".join(answered)),
-    )
-    yield WriteState(_file_of(seen.name), _format(lines))
+    ]
+    lines += [("leaving", "yes")] * state.leaving
+    yield WriteState(_file_of(seen.name), format_lines(lines))
 
 
 def forget(name: str) -> Plan[None]:
@@ -111,9 +122,10 @@ def update(seen: Seen, change: Callable[[LockspaceState], LockspaceState]) -> Pl
         yield from remember(seen, changed)
 
 
-def _life(seen: Seen) -> Plan[str]:
+def life_of(inode: int) -> Plan[str]:
+    """Return the text that tells the life of a directory from the one before."""
     boot = yield from boot_id()
-    return f"{boot} {seen.inode}"
+    return f"{boot} {inode}"
 
 
 # ---- the nodes ----------------------------------------------------------------------------------
@@ -124,7 +136,7 @@ def recall_nodes() -> Plan[dict[int, NodeState]]:
     content: bytes | None = yield ReadState(NODES)
     if content is None:
         return {}
-    lines = _parse(content)
+    lines = parse_lines(content)
     boot = yield from boot_id()
     if lines.pop("boot", "") != boot:
         return {}
@@ -139,7 +151,7 @@ def remember_nodes(nodes: dict[int, NodeState]) -> Plan[None]:
     boot = yield from boot_id()
     lines = [("boot", boot)]
     lines += [(str(nodeid), f"{node.weight} {node.comm}") for nodeid, node in sorted(nodes.items())]
-    yield WriteState(NODES, _format(lines))
+    yield WriteState(NODES, format_lines(lines))
 
 
 def update_node(
@@ -159,11 +171,13 @@ def update_node(
 # ---- texts --------------------------------------------------------------------------------------
 
 
-def _format(lines: Iterable[tuple[str, str]]) -> bytes:
+def format_lines(lines: Iterable[tuple[str, str]]) -> bytes:
+    """Return the text of a file of keys, each with its value."""
     return "".join(f"{key} {value}\n" for key, value in lines).encode()
 
 
-def _parse(content: bytes) -> dict[str, str]:
+def parse_lines(content: bytes) -> dict[str, str]:
+    """Return the values of such a text by their keys."""
     lines = content.decode("utf-8", "replace").splitlines()
     return {key: value for key, _, value in (line.partition(" ") for line in lines)}
 
@@ -192,10 +206,10 @@ def contradictions(
         found.append(f"the join of {name} was answered by somebody else")
     if seen.phase is Phase.RUNNING and state.leave_answered:
         found.append(f"the leave of {name} was answered, and yet it runs")
-    if members is not None and state.last_start and not state.stopped:
+    if members is not None and state.members and not state.stopped:
         now, then = sorted(members), [nodeid for nodeid, _ in state.members]
         if now != then:
-            found.append(f"{name} has members {_list(now)} in configfs, started with {_list(then)}")
+            found.append(f"{name} has members {_list(now)} now, started with {_list(then)}")
     return found
 
 

@@ -175,6 +175,8 @@ class EventSpace(Space):
         if self.next_members is None:
             self.log("existing nodeids_next")  # Quirk: the text says the opposite
             raise refuse(errno.EINVAL, "start")
+        if events.finish:  # INFER: it runs once the recovery under way has ended
+            raise refuse(errno.EINVAL, "start")
         if number <= events.last_start:
             self.log(f"start event_nr {number} not greater than last {events.last_start}")
             raise refuse(errno.EINVAL, "start")

