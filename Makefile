@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_VM := $(VENV)/.ready-vm
-# The control dialect that the demo speaks; only configfs (mainline) is built today.
+# The control dialect that the demo speaks: configfs (mainline), event or members (2005).
 ABI ?= configfs
 
 demo: $(READY)

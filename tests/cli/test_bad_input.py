@@ -68,7 +68,7 @@ USAGE = [
     ("stop test --timeout -1", "timeout '-1' is no number of seconds"),
     ("stop test --timeout nan", "timeout 'nan' is no number of seconds"),
     ("--json", "no action; dlm_tool alone lists them"),
-    ("demo --abi event", "abi 'event' is not in this version: only configfs is"),
+    ("demo --abi april", "abi 'april' is none of: configfs event members"),
 ]
 
 REFUSED = [

@@ -79,6 +79,10 @@ _NODE_TEXT = """\
 several with commas. <weight> says how large a share of the resource directory the node takes when
 a lockspace is started with it (1 if it is never given, 0 for none).
 """
+_RAW_TEXT = """\
+One raw write, as the tool of July 2005 made it; nothing of it is remembered. Refused by every
+other kernel: there, and here too, stop, start and terminate do the same and check it.
+"""
 _LOCK_TEXT = """\
 Modes are NL, CR, CW, PR, PW and EX; only the first two letters count, in any case. Flags are
 separated by commas, in any case: NOQUEUE CANCEL QUECVT CONVDEADLK PERSISTENT EXPEDITE NOQUEUEBAST
@@ -179,6 +183,33 @@ _TABLE = (
         (FORCE,),
     ),
     Action(
+        "control",
+        (LOCKSPACE, Argument("val", "number")),
+        "write control (July 2005)",
+        "Stop a lockspace (0) or start it with the members that were written (1).\n" + _RAW_TEXT,
+        ("control test 0",),
+        (FORCE,),
+    ),
+    Action(
+        "event_done",
+        (LOCKSPACE, Argument("val", "number")),
+        "write event_done (July 2005)",
+        "Answer a join (0, or minus an errno) or a leave; without one, the next is answered.\n"
+        + _RAW_TEXT,
+        ("event_done test 0", "event_done test -1"),
+        (FORCE,),
+    ),
+    Action(
+        "members",
+        (LOCKSPACE, Argument("nodeid", "nodeid", "+")),
+        "write members (July 2005)",
+        "Write the members of the next start; while such a list waits, no other is taken.\n"
+        + _RAW_TEXT,
+        ("members test 1 2 3",),
+        (FORCE,),
+        spoken=1,
+    ),
+    Action(
         "create",
         (LOCKSPACE,),
         "create a lockspace on this node",
@@ -246,7 +277,7 @@ _TABLE = (
         "Run the 18 steps of the usage document on three nodes of an emulator in this process,\n"
         "and check what each step shows. Nothing outside the process is touched.\n",
         ("demo",),
-        (Option("--abi", "the control interface to show (configfs)", "NAME"),),
+        (Option("--abi", "the control interface: configfs, event or members", "NAME"),),
     ),
     Action(
         "emulator",
@@ -297,6 +328,7 @@ _GROUPS = (
     ("set_local", "set_node"),
     ("stop", "terminate", "start", "get_done", "finish", "poll_done", "set_id"),
     ("create", "release", "lock", "unlock", "convert"),
+    ("control", "event_done", "members"),
     ("ls", "demo", "emulator", "serve"),
 )
 

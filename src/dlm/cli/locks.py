@@ -42,8 +42,8 @@ from dlm.errors import NoDlmError, RefusedError
 from dlm.ports import DeviceClose, DeviceWrite
 from dlm.terms import EUNLOCK, InternalFlag, LockFlag, LockMode, LockStatus, StatusFlag
 
-_SUSPENDED = "locking to go on: the lockspace was stopped"
-_ANY = 1  # castaddr and lksb: any number but 0 (Linux 6.1 fs/dlm/user.c, device_user_lock())
+SUSPENDED = "locking to go on: the lockspace was stopped"
+ANY = 1  # castaddr and lksb: any number but 0 (Linux 6.1 fs/dlm/user.c, device_user_lock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +70,22 @@ def lock(name: str, resource: bytes, mode: LockMode, flags: LockFlag) -> Plan[Ou
     """Request a lock, wait until it is granted, and pin it."""
     yield from wait_running(name)
     file: File = yield OpenDevice(device_of(name))
-    said = f"on {_text(resource)}"
+    said = f"on {text_of(resource)}"
     plain = flags & ~LockFlag.PERSISTENT
     lock_id = yield from _send(
-        file, LockRequest(mode=mode, flags=plain, name=resource), f"LOCK {_say(mode, plain)} {said}"
+        file, LockRequest(mode=mode, flags=plain, name=resource), f"LOCK {say(mode, plain)} {said}"
     )
     result = yield from _completion(file, lock_id, f"the lock {said} to be granted")
     if not result.status:
-        pinned = _granted_mode(mode, flags, result)
+        pinned = granted_mode_of(mode, flags, result)
         pin = LockFlag.CONVERT | LockFlag.PERSISTENT
         yield from _send(
             file,
             LockRequest(mode=pinned, flags=pin, lock_id=lock_id),
-            f"LOCK {_say(pinned, pin)} lkid {lock_id or '?'}",
+            f"LOCK {say(pinned, pin)} lkid {lock_id or '?'}",
         )
         result = yield from _completion(file, lock_id, f"the lock {said} to be pinned")
-    yield from _close(file)
+    yield from close_file(file)
     return Outcome(lock_id, mode, flags | LockFlag.PERSISTENT, -result.status)
 
 
@@ -99,12 +99,12 @@ def unlock(name: str, lock_id: int, flags: LockFlag, *, force: bool = False) -> 
     if not cancel:
         adopted = yield from _take_over(file, resource, entry, force)
     request = LockRequest(Command.UNLOCK, flags=flags, lock_id=lock_id)
-    yield from _send(file, request, f"UNLOCK{_say_flags(flags)} lkid {lock_id}")
+    yield from _send(file, request, f"UNLOCK{say_flags(flags)} lkid {lock_id}")
     status = None
     if adopted:
         result = yield from _completion(file, lock_id, f"lock {lock_id} to end")
         status = -result.status or EUNLOCK
-    yield from _close(file)
+    yield from close_file(file)
     return Outcome(lock_id, None, flags, status, EUNLOCK)
 
 
@@ -121,12 +121,12 @@ def convert(
     keep = LockFlag.PERSISTENT if adopted else LockFlag(entry.exflags) & LockFlag.PERSISTENT
     sent = flags | keep | LockFlag.CONVERT
     request = LockRequest(mode=mode, flags=sent, lock_id=lock_id)
-    yield from _send(file, request, f"LOCK {_say(mode, sent)} lkid {lock_id}")
+    yield from _send(file, request, f"LOCK {say(mode, sent)} lkid {lock_id}")
     status = None
     if adopted:
-        waiting = f"lock {lock_id} on {_text(resource)} to be converted"
+        waiting = f"lock {lock_id} on {text_of(resource)} to be converted"
         status = -(yield from _completion(file, lock_id, waiting)).status
-    yield from _close(file)
+    yield from close_file(file)
     return Outcome(lock_id, mode, sent, status)
 
 
@@ -172,7 +172,7 @@ def _take_over(file: File, resource: bytes, entry: LockEntry, force: bool) -> Pl
     if entry.status == LockStatus.GRANTED and (yield from _adopt(file, resource, entry)):
         return True
     if not force or entry.flags & InternalFlag.ORPHAN:
-        text = f"lock {entry.lock_id} on {_text(resource)} belongs to process {entry.pid}"
+        text = f"lock {entry.lock_id} on {text_of(resource)} belongs to process {entry.pid}"
         raise CheckError(Reason.LOCK_OWNED, text)
     return False
 
@@ -186,7 +186,7 @@ def _adopt(file: File, resource: bytes, entry: LockEntry) -> Plan[bool]:
     request = LockRequest(mode=mode, flags=flags, name=resource)
     while True:
         try:
-            said = f"LOCK {_say(mode, flags)} on {_text(resource)}"
+            said = f"LOCK {say(mode, flags)} on {text_of(resource)}"
             found = yield from _send(file, request, said)
         except RefusedError as error:
             if error.errno in {errno.EAGAIN, errno.ENOENT}:
@@ -204,7 +204,7 @@ def _send(file: File, request: LockRequest, said: str) -> Plan[int]:
     if request.command == Command.LOCK:
         request = _with_results(request)
     begun: Begun = yield Submit(DeviceWrite(encode_request(request)), file, said)
-    answer: int = yield Result(begun, _SUSPENDED)
+    answer: int = yield Result(begun, SUSPENDED)
     return answer
 
 
@@ -214,8 +214,8 @@ def _with_results(request: LockRequest) -> LockRequest:
         request.mode,
         request.flags,
         request.lock_id,
-        castaddr=_ANY,
-        lksb=_ANY,
+        castaddr=ANY,
+        lksb=ANY,
         name=request.name,
     )
 
@@ -231,27 +231,32 @@ def _completion(file: File, lock_id: int, waiting: str) -> Plan[LockResult]:
             return result
 
 
-def _granted_mode(mode: LockMode, flags: LockFlag, result: LockResult) -> LockMode:
+def granted_mode_of(mode: LockMode, flags: LockFlag, result: LockResult) -> LockMode:
+    """Return the mode in which a lock was granted: ALTPR and ALTCW allow another."""
     if not result.flags & StatusFlag.ALTMODE:
         return mode
     return LockMode.PR if flags & LockFlag.ALTPR else LockMode.CW
 
 
-def _close(file: File) -> Plan[None]:
+def close_file(file: File) -> Plan[None]:
+    """Close the lockspace's device, which sleeps while the lockspace is stopped."""
     begun: Begun = yield Submit(DeviceClose(), file)
-    yield Result(begun, _SUSPENDED)
+    yield Result(begun, SUSPENDED)
 
 
 # ---- words --------------------------------------------------------------------------------------
 
 
-def _say(mode: LockMode, flags: LockFlag) -> str:
-    return mode.name + _say_flags(flags)
+def say(mode: LockMode, flags: LockFlag) -> str:
+    """Say what a request asks for."""
+    return mode.name + say_flags(flags)
 
 
-def _say_flags(flags: LockFlag) -> str:
+def say_flags(flags: LockFlag) -> str:
+    """Say flags by name, each behind a blank."""
     return "".join(f" {flag.name}" for flag in LockFlag if flag & flags)
 
 
-def _text(resource: bytes) -> str:
+def text_of(resource: bytes) -> str:
+    """Return a resource's name as a person reads it."""
     return resource.decode("utf-8", "backslashreplace")

@@ -132,6 +132,24 @@ def _release(values: Values) -> Plan[None]:
     return life.release(values["ls_name"], answer="no_answer" not in values, force=_force(values))
 
 
+def _control(values: Values) -> Plan[None]:
+    from dlm.control import raw
+
+    return raw.control(values["ls_name"], values["val"], force=_force(values))
+
+
+def _event_done(values: Values) -> Plan[None]:
+    from dlm.control import raw
+
+    return raw.event_done(values["ls_name"], values["val"], force=_force(values))
+
+
+def _members(values: Values) -> Plan[None]:
+    from dlm.control import raw
+
+    return raw.members(values["ls_name"], values["nodeid"], force=_force(values))
+
+
 def _show_nothing(_values: Values, _result: object) -> Shown:
     return Shown([], {})
 
@@ -144,6 +162,9 @@ def _show_created(values: Values, minor: int | None) -> Shown:
     return Shown([], {"lockspace": values["ls_name"], "minor": minor})
 
 
+_DEVICE_2005 = 3
+"""Major version of the lock device of 2005."""
+
 # ---- locks --------------------------------------------------------------------------------------
 
 
@@ -153,24 +174,31 @@ def _flags(values: Values) -> Any:  # Any: LockFlag, whose import is the lock ac
     return values.get("flag", LockFlag(0))
 
 
-def _lock(values: Values) -> Plan[Outcome]:
-    from dlm.cli import locks
+def _on_device(action: str, *given: object, **named: object) -> Plan[Outcome]:
+    """Perform a lock action on the lock device that this node has."""
+    from dlm.control.common import dialect
 
-    return locks.lock(values["ls_name"], values["res_name"], values["mode"], _flags(values))
+    if (yield from dialect.lock_device()) == _DEVICE_2005:
+        from dlm.cli import locks2005 as locks
+    else:
+        from dlm.cli import locks  # type: ignore[no-redef]  # the other one with these actions
+    plan: Plan[Outcome] = getattr(locks, action)(*given, **named)
+    return (yield from plan)
+
+
+def _lock(values: Values) -> Plan[Outcome]:
+    return _on_device("lock", values["ls_name"], values["res_name"], values["mode"], _flags(values))
 
 
 def _unlock(values: Values) -> Plan[Outcome]:
-    from dlm.cli import locks
-
-    return locks.unlock(values["ls_name"], values["lkid"], _flags(values), force=_force(values))
+    return _on_device(
+        "unlock", values["ls_name"], values["lkid"], _flags(values), force=_force(values)
+    )
 
 
 def _convert(values: Values) -> Plan[Outcome]:
-    from dlm.cli import locks
-
-    return locks.convert(
-        values["ls_name"], values["lkid"], values["mode"], _flags(values), force=_force(values)
-    )
+    given = values["ls_name"], values["lkid"], values["mode"], _flags(values)
+    return _on_device("convert", *given, force=_force(values))
 
 
 def _show_lock(values: Values, outcome: Outcome) -> Shown:
@@ -273,6 +301,9 @@ _TABLE: dict[str, tuple[Make, Show]] = {
     "finish": (_finish, _show_nothing),
     "poll_done": (_poll_done, _show_done),
     "set_id": (_set_id, _show_nothing),
+    "control": (_control, _show_nothing),
+    "event_done": (_event_done, _show_nothing),
+    "members": (_members, _show_nothing),
     "create": (_create, _show_created),
     "release": (_release, _show_nothing),
     "lock": (_lock, _show_lock),

@@ -65,6 +65,8 @@ ADVICE = {
 }
 """What to do about each reason of a check."""
 
+_NO_SUCH_LOCK = "there is no such lock of this node"
+
 KERNEL_ADVICE = {
     ("create", errno.ENOTCONN): _SET_FIRST,
     ("create", errno.EUNATCH): "dlm-monitor was opened and closed: load the module again",
@@ -80,6 +82,12 @@ KERNEL_ADVICE = {
     ("lock", errno.EINVAL): "these flags do not go together with a new request",
     ("convert", errno.EINVAL): "these flags do not go together with a conversion",
     ("convert", errno.EBUSY): "the lock waits or converts already",
+    ("convert", errno.ENOENT): _NO_SUCH_LOCK,
+    ("convert", errno.EBADSLT): _NO_SUCH_LOCK,
+    ("unlock", errno.ENOENT): _NO_SUCH_LOCK,
+    ("unlock", errno.EBADSLT): _NO_SUCH_LOCK,
+    ("members", errno.EINVAL): "a list of members waits: only a start that succeeds takes it",
+    ("control", errno.EINVAL): "0 stops, 1 starts",
     ("unlock", errno.EINVAL): "these flags do not go together with an unlock",
 }
 """What to do about an errno of the kernel, by action."""

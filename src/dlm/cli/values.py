@@ -83,6 +83,7 @@ READERS: dict[str, Callable[[str], Value]] = {
     "weight": _number("weight", checks.check_weight),
     "lockspace_id": _number("lockspace id", checks.check_lockspace_id),
     "lock_id": _number("lock id", checks.check_lock_id),
+    "number": lambda text: read_number(text, "value"),
     "type": lambda text: read_number(text, "type"),
     "mode": read_mode,
     "flags": read_flags,
