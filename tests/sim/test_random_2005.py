@@ -41,7 +41,8 @@ steps = st.integers(-1, 2)
 def writes(abi: str) -> st.SearchStrategy[tuple[Any, ...]]:
     """Return writes: any text to any attribute, and the ones that make sense more often."""
     anything = st.tuples(st.just("write"), names, st.sampled_from(sorted(MODES[abi])), texts)
-    likely = [st.tuples(st.just("write"), names, st.just("members"), st.just(b"1"))]
+    lists = st.sampled_from((b"1", b"1", b"1 2"))
+    likely = [st.tuples(st.just("write"), names, st.just("members"), lists)]
     if abi == "event":
         likely += [
             st.tuples(st.just("relative"), names, st.just("start"), st.just(1)),

@@ -197,8 +197,7 @@ class EventSpace(Space):
             return
         # INFER: where the kernel would have panicked the event is ignored.
         if self._recovering is None:
-            legal = self.phase in FINISHABLE and self.core.stopped
-            if not (legal and events.last_start > events.last_stop):
+            if self.phase not in FINISHABLE:
                 return
         elif events.start:
             return
