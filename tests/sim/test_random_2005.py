@@ -122,6 +122,10 @@ class Both:
         assert self.pending_answers() == self.reading.answers
         assert self.misc() == self.reading.minors
         assert sorted(self.process.list_directory("dlm")) == sorted(self.reading.spaces)
+        for name in self.reading.spaces:
+            for attribute in MODES[self.cluster.abi]:
+                shown, read = self.do_read(name, attribute)
+                assert read == shown, attribute
         sent = [event.header for event in self.events.read_nowait() if "/dlm/" in event.header]
         told, self.reading.events = self.reading.events, []
         assert sent == [
