@@ -42,7 +42,8 @@ _SOCKETS = {"dlm_controld": "@dlmc_sock"}
 class LinuxOs(FakeOsModule):
     """pyfakefs's ``os``, a little nearer to Linux where the kernel room looks.
 
-    open(2) leaves the mode of a file that is there as it is; read(2) of a directory is EISDIR.
+    open(2) leaves the mode of a file that is there as it is; read(2) of a directory is EISDIR;
+    a directory that may not be searched hides what is not in it.
     """
 
     def open(  # type: ignore[override] # no path here is bytes
@@ -50,7 +51,8 @@ class LinuxOs(FakeOsModule):
     ) -> int:
         """open(2). Nothing else here calls chmod(2), which pyfakefs makes part of every open."""
         self._is_there = self.filesystem.exists(path)
-        if self._is_there and isinstance(self.filesystem.get_object(path), FakeDirectory):
+        there = self.filesystem.get_object(path) if self._is_there else None
+        if isinstance(there, FakeDirectory):
             flags &= ~os.O_DIRECTORY  # for pyfakefs one that may not be searched is none
         return super().open(path, flags, mode)
 
@@ -59,6 +61,10 @@ class LinuxOs(FakeOsModule):
         if isinstance(self.filesystem.get_open_file(fd), FakeDirWrapper):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return super().read(fd, n)
+
+    def search(self, directory: str) -> None:
+        """Follow a path: EACCES where a directory may not be searched, whatever would be in it."""
+        self.filesystem.resolve(directory, check_read_perm=False, check_exe_perm=True)
 
     def chmod(  # type: ignore[override] # the same
         self, path: str, mode: int, **_: object
@@ -168,7 +174,12 @@ class Files:
         return self._system.create_file(path, mode, text, apply_umask=False)
 
     def _find(self, path: str) -> FakeFile | None:
-        return self._system.get_object(path) if self._system.exists(path) else None
+        """Return what is there, or None; pyfakefs's own way takes ten times as long."""
+        here: FakeFile | None = self._system.root
+        for name in path.split("/"):
+            if name:
+                here = here.entries.get(name) if isinstance(here, FakeDirectory) else None
+        return here
 
 
 @contextmanager

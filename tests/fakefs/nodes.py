@@ -10,6 +10,7 @@ from typing import Any
 
 from dlm.emulator import Cluster
 from dlm.emulator.node import Node
+from dlm.emulator.process import Process
 from dlm.kernel import KernelBackend
 from tests.fakefs.files import Files
 from tests.fakefs.syscalls import FakeSyscalls
@@ -34,8 +35,15 @@ class FakeNode:
 
     def process(self, **rights: bool) -> KernelBackend:
         """Return a new process (``Node.process``), as the kernel room sees the node."""
-        twin = self._node.process(**rights)
-        return KernelBackend(syscalls=FakeSyscalls(self.files, twin))
+        return KernelBackend(syscalls=self.syscalls(**rights))
+
+    def syscalls(self, **rights: bool) -> FakeSyscalls:
+        """Return the system calls of a new process."""
+        return FakeSyscalls(self.files, self.twin(**rights))
+
+    def twin(self, **rights: bool) -> Process:
+        """Return a new process as the emulator has it, without the kernel room."""
+        return self._node.process(**rights)
 
     def _new_files(self) -> Files:
         return Files(self._node.process(), devices=self._devices)

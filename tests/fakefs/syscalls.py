@@ -391,11 +391,14 @@ class FakeSyscalls:
         self.calls.append((call, *what))
         self._files.calls.append((call, *what))
 
-    def _as_caller(self, path: str) -> Any:  # Any: a context manager
-        """Be this process's user, with the way to a path as it is now."""
+    @contextmanager
+    def _as_caller(self, path: str) -> Iterator[None]:
+        """Be this process's user, with the way to a path as it is now, and as far as it leads."""
         with _named(path):
             self._files.look(path)
-        return as_user(ROOT if self._process is None or self._process.privileged else NOBODY)
+            with as_user(ROOT if self._process is None or self._process.privileged else NOBODY):
+                self._os.search(os.path.dirname(path))
+                yield
 
 
 _DEVICE_CALLS = {"write": DeviceWrite, "read": DeviceRead, "close": DeviceClose}

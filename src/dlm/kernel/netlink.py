@@ -56,7 +56,7 @@ class Uevents:
         """
         while True:
             try:
-                datagram = self._syscalls.read(self.fileno(), _LARGEST_EVENT)
+                datagram = self._syscalls.read(self._open(), _LARGEST_EVENT)
             except BlockingIOError:
                 break
             self._read.append(parse_uevent(datagram))
@@ -65,19 +65,22 @@ class Uevents:
 
     def wait(self, timeout: float | None) -> bool:
         """Wait up to ``timeout`` seconds until something has come; say whether it has."""
-        return bool(self._read or self._syscalls.poll(self.fileno(), PollEvents.IN, timeout))
+        return bool(self._read or self._syscalls.poll(self._open(), PollEvents.IN, timeout))
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when something has come."""
-        if self._descriptor < 0:
-            raise OSError(errno.EBADF, "the subscription is closed")
-        return self._descriptor
+        return self._syscalls.pollable(self._open())
 
     def close(self) -> None:
         """End the subscription."""
         if self._descriptor >= 0:
             self._syscalls.close(self._descriptor)
             self._descriptor = -1
+
+    def _open(self) -> int:
+        if self._descriptor < 0:
+            raise OSError(errno.EBADF, "the subscription is closed")
+        return self._descriptor
 
 
 def addresses() -> Sequence[str]:
