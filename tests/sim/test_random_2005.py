@@ -45,7 +45,7 @@ def writes(abi: str) -> st.SearchStrategy[tuple[Any, ...]]:
     likely = [st.tuples(st.just("write"), names, st.just("members"), lists)]
     if abi == "event":
         likely += [
-            st.tuples(st.just("relative"), names, st.just("start"), st.just(1)),
+            st.tuples(st.just("begin"), names, lists),
             st.tuples(st.just("relative"), names, st.sampled_from(("start", "finish")), steps),
             st.tuples(st.just("relative"), names, st.just("finish"), st.just(0)),
             st.tuples(st.just("write"), names, st.just("stop"), st.just(b"1")),
@@ -143,6 +143,12 @@ class Both:
         space = self.reading.spaces.get(name)
         last = space.start if space is not None else 0
         return self.do_write(name, attribute, b"%d" % (last + step))
+
+    def do_begin(self, name: str, members: bytes) -> tuple[Answer, Answer]:
+        """Write members and the next start."""
+        expected, got = self.do_write(name, "members", members)
+        assert got == expected
+        return self.do_relative(name, "start", 1)
 
     def do_read(self, name: str, attribute: str) -> tuple[Answer, Answer]:
         """Read an attribute."""
