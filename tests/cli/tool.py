@@ -29,8 +29,8 @@ class Ran:
 class Shell:
     """A cluster with a shell on each node; every line is a process of its own."""
 
-    def __init__(self, *names: str, kernel: str = "6.1") -> None:
-        self.cluster = Cluster({name: ADDRESSES[name] for name in names}, kernel=kernel)
+    def __init__(self, *names: str, kernel: str = "6.1", abi: str = "configfs") -> None:
+        self.cluster = Cluster({name: ADDRESSES[name] for name in names}, kernel=kernel, abi=abi)
         self.names = names
 
     def run(self, line: str, node: str = "nodea", *, privileged: bool = True) -> Ran:

@@ -4,7 +4,8 @@ Decides: what counts as an event, and how often the kernel is looked at.
 May not know: how a dialect shows a lockspace.
 
 Every event is found by looking: a uevent only says "look now". So lost uevents, even all of them,
-cost time and nothing else; the mainline kernels tell of no end of a recovery anyway.
+cost time and nothing else; the mainline kernels tell of no end of a recovery anyway. One thing a
+kernel of 2005 does not show: a leave that waits. There ``offline`` is believed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from dlm.control.seen import Phase
 from dlm.control.state import recall
 from dlm.errors import TimedOutError
 from dlm.ports import Backend, UeventSource
+
+_DEVPATH = "/kernel/dlm/"
 
 RESCAN = 1.0
 """Seconds between two looks when no uevent comes."""
@@ -74,6 +77,7 @@ class Scanner:
         self._known: dict[str, _Known] | None = None
         self._recovering = False
         self._events: deque[Event] = deque()
+        self._offline: set[str] = set()  # lockspaces whose last uevent was that; never iterated
 
     def pop(self) -> Event | None:
         """Return the oldest event that was found and not told."""
@@ -91,11 +95,16 @@ class Scanner:
         left = end - self._backend.now()
         return None if left <= 0 else min(left, seconds)
 
-    @staticmethod
-    def drain(source: UeventSource) -> None:
-        """Take what uevents there are: that there were any is all that counts."""
+    def drain(self, source: UeventSource) -> None:
+        """Take what uevents there are: that there were any is what counts, and which leave."""
         with suppress(OSError):  # ENOBUFS: some were lost; the look that follows finds out
-            source.read_nowait()
+            for uevent in source.read_nowait():
+                action, _, path = uevent.header.partition("@")
+                name = path.removeprefix(_DEVPATH)
+                if action == "offline":
+                    self._offline.add(name)
+                elif action == "online":
+                    self._offline.discard(name)
 
     def scan(self) -> Plan[list[Event]]:
         """Look at every lockspace and return what is new.
@@ -123,13 +132,15 @@ class Scanner:
             if done > known.done:
                 known.done = done
                 events.append(Done(name, done))
-            if seen.phase is Phase.LEAVING and not known.left:
+            leaves = seen.phase is Phase.LEAVING or name in self._offline
+            if leaves and not known.left:
                 known.left = True
                 events.append(Leave(name))
             self._recovering |= bool(state.last_start) and not state.stopped and not seen.done
         gone = (name for name, known in before.items() if name not in now and not known.left)
         events += [Leave(name) for name in gone]
         self._known = now
+        self._offline.clear()
         return events
 
 

@@ -28,8 +28,8 @@ NODES = "config/dlm/cluster/spaces/test/nodes"
 class World:
     """A cluster whose nodes are configured; each node has one process that controls it."""
 
-    def __init__(self, *names: str, kernel: str = "6.1") -> None:
-        self.cluster = Cluster({name: ADDRESSES[name] for name in names}, kernel=kernel)
+    def __init__(self, *names: str, kernel: str = "6.1", abi: str = "configfs") -> None:
+        self.cluster = Cluster({name: ADDRESSES[name] for name in names}, kernel=kernel, abi=abi)
         self.names = names
         self.processes: dict[str, Backend] = {}
         self.notes: list[str] = []
