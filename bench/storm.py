@@ -148,7 +148,7 @@ class Storm:
     def run(self) -> None:
         """Let it blow; raises ``Wrong``."""
         children = [self._start(number) for number in range(self.clients)]
-        started = len(children)
+        mortal = (self.clients + 4) // 5 * 5  # the number of the next one that may die
         while children:
             poll = select.poll()
             for child in children:
@@ -161,8 +161,8 @@ class Storm:
                     children.remove(child)
                     self._count(child)
                     if child.killed and time.monotonic() < self.end < float("inf"):
-                        children.append(self._start(started))
-                        started += 1
+                        children.append(self._start(mortal))
+                        mortal += 5
 
     def _start(self, number: int) -> Child:
         ours, theirs = os.pipe()

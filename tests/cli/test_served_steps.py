@@ -13,7 +13,7 @@ import pytest
 from tests.cli.shells import Shells
 from tests.cli.tool import ADDRESSES
 
-DIALECTS = ("configfs",)
+DIALECTS = ("event", "members", "configfs")
 ALL = tuple(ADDRESSES)
 SURVIVORS = ("nodeb", "nodec")
 GRANTED = r"lock: mode 0x\d flags 0x8[01] name \S+\nstatus 0x0 id (\d+)\n"
