@@ -33,6 +33,11 @@ class FakeNode:
             self._files = self._new_files()
         return self._files
 
+    @property
+    def last_files(self) -> Files:
+        """The file system of the newest boot that anybody looked at, also when it is down."""
+        return self._files
+
     def process(self, **rights: bool) -> KernelBackend:
         """Return a new process (``Node.process``), as the kernel room sees the node."""
         return KernelBackend(syscalls=self.syscalls(**rights))

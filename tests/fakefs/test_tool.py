@@ -25,14 +25,30 @@ del test_without_rights_one_may_still_look, test_without_rights_a_join_shows_as_
 def kernel_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a process of an emulated node be one of ``dlm.kernel``."""
     monkeypatch.setattr("tests.cli.tool.Cluster", FakeCluster)
-    monkeypatch.setattr("dlm.cli.demo.Cluster", FakeCluster)
 
 
-def test_the_18_steps() -> None:
+@pytest.mark.parametrize(
+    ("abi", "call"),
+    [
+        ("configfs", ("mkdir", "/sys/kernel/config/dlm/cluster/comms/3")),
+        ("event", ("ioctl", "/dev/misc/dlm-node")),
+        ("members", ("ioctl", "/dev/misc/dlm-node")),
+    ],
+)
+def test_the_18_steps(monkeypatch: pytest.MonkeyPatch, abi: str, call: tuple[str, str]) -> None:
     """The usage document's steps show what they must: ``demo`` checks every line of them."""
+    clusters: list[FakeCluster] = []
+
+    def make(*arguments: object, **options: object) -> FakeCluster:
+        clusters.append(FakeCluster(*arguments, **options))
+        return clusters[0]
+
+    monkeypatch.setattr("dlm.cli.demo.Cluster", make)
     out = io.StringIO()
-    assert main(["demo"], stdout=out, stderr=out) == 0, out.getvalue()
+    assert main(["demo", "--abi", abi], stdout=out, stderr=out) == 0, out.getvalue()
     assert out.getvalue().count("dlm_tool ") > 60
+    for name in ("nodea", "nodeb", "nodec"):
+        assert call in [each[:2] for each in clusters[0].node(name).last_files.calls]
 
 
 @pytest.mark.parametrize("line", ["get_done test", "ls"])

@@ -116,9 +116,6 @@ def explain(error: BaseException, action: str, waiting: str = "") -> tuple[ExitC
             return ExitCode.REFUSED, str(error)
         case KeyboardInterrupt():
             return ExitCode.INTERRUPTED, _join("interrupted", waiting)
-        case PermissionError(errno=errno.EACCES):  # of a file of ours: the state directory
-            text = f"{error.filename}: {error.strerror} (EACCES)"
-            return ExitCode.NO_DLM, _join(text, _NO_RIGHTS)
         case OSError():
             number = error.errno or 0
             return ExitCode.REFUSED, f"{error.strerror or error} ({errno_name(number)})"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from dlm.control.plan import (
@@ -208,7 +208,11 @@ class Session:
         return known
 
     def _locked(self, plan: Plan[Any]) -> object:
-        with self.backend.state_directory().lock():
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.backend.state_directory().lock())
+            except OSError as error:  # the directory is root's
+                raise _refused_line(error, "lock the state directory") from error
             steps = _steps(plan, self)
             try:
                 next(steps)
