@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dlm.errors import NoDlmError
 from dlm.ports import Backend
 from dlm.remote import streams
 from dlm.remote.session import Session, StateLock, Verb
@@ -339,8 +340,9 @@ class Connection:
         server, port = self._server, self.port
         try:
             backend = None if port.spawn is None else port.spawn()
-        except OSError as error:
-            self.refuse(1, error)
+        except (OSError, NoDlmError) as error:
+            refusal = error if isinstance(error, OSError) else OSError(errno.ENODEV, str(error))
+            self.refuse(1, refusal)
             self.end("")
             return
         self.session = Session(

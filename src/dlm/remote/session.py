@@ -39,7 +39,7 @@ from dlm.ports import (
     UeventSource,
     WriteAttribute,
 )
-from dlm.remote.wire import How, ProtocolError
+from dlm.remote.wire import REQUEST_LIMIT, How, ProtocolError
 
 
 class Link(Protocol):
@@ -149,6 +149,8 @@ class Session:
         if len(request) < 4 or not all(isinstance(each, int) for each in request[:3]):
             raise ProtocolError(f"no request: {request!r:.80}")
         number, target, how, name, *arguments = request
+        if not isinstance(name, str):
+            raise ProtocolError(f"there is no verb {name!r:.40}")
         if number in self._calls:
             raise ProtocolError(f"request {number} has not ended and comes again")
         if name == "cancel":
@@ -162,14 +164,14 @@ class Session:
         except OSError as error:
             self._sync(thing)
             self.link.refuse(number, error)
-        except ValueError as error:  # a path with a zero byte and its like
+        except (ValueError, OverflowError) as error:  # a path with a zero byte, a size of 2**62
             self.link.refuse(number, OSError(errno.EINVAL, str(error)))
         else:
             self._answer(number, thing, How(how), answer)
 
-    def _find(self, target: int, name: object) -> tuple[Verb, Process | File | None]:
+    def _find(self, target: int, name: str) -> tuple[Verb, Process | File | None]:
         if target == 0 and name in self._verbs:
-            return self._verbs[str(name)], None
+            return self._verbs[name], None
         thing = self._targets.get(target)
         if isinstance(thing, Process):
             table = PROCESS
@@ -179,7 +181,7 @@ class Session:
             raise ProtocolError(f"there is no target {target}")
         if name not in table:
             raise ProtocolError(f"there is no verb {name!r:.40}")
-        return table[str(name)], thing
+        return table[name], thing
 
     def _answer(self, number: int, thing: Process | File | None, how: How, answer: object) -> None:
         if isinstance(answer, Sleeping):
@@ -462,6 +464,7 @@ def _write(file: File, how: How, request: bytes) -> object:
 
 
 def _read(file: File, how: How, size: int) -> object:
+    size = min(size, REQUEST_LIMIT)  # no result is longer, and nobody makes us hold more
     if how & How.SUBMIT or not file.session.direct:
         return _device_call(file, how, DeviceRead(size))
     return file.thing.read(size)
