@@ -24,6 +24,7 @@ from dlm.errors import NoDlmError
 from dlm.ports import Backend
 from dlm.remote import streams
 from dlm.remote.session import Session, StateLock, Verb
+from dlm.remote.verbs import PROCESS
 from dlm.remote.wire import (
     REQUEST_LIMIT,
     VERSION,
@@ -346,7 +347,7 @@ class Connection:
             self.end("")
             return
         self.session = Session(
-            self, backend, port.locks, direct=server.direct, verbs=dict(port.verbs)
+            self, backend, port.locks, direct=server.direct, table=PROCESS, verbs=dict(port.verbs)
         )
         describe = port.name if backend is None else backend.describe()
         pid = 0 if backend is None else backend.process_id()

@@ -30,7 +30,7 @@ from dlm.remote import streams
 from dlm.remote.client import Client, connect
 from dlm.remote.line import Line
 from dlm.remote.server import Port, Server
-from dlm.remote.session import DEVICE, PROCESS, SOURCE
+from dlm.remote.verbs import DEVICE, PROCESS, SOURCE
 from dlm.remote.wire import (
     PREAMBLE_SIZE,
     REQUEST_LIMIT,
@@ -149,8 +149,9 @@ def test_garbage_ends_that_connection_with_one_line_in_the_log(served: Served, n
     assert other.list_directory("dlm") == []
 
 
+VERBS = st.sampled_from([*PROCESS, *DEVICE, *SOURCE, "cancel", "hello", "eval"])
 SAID = st.one_of(
-    st.sampled_from([*PROCESS, *DEVICE, *SOURCE, "cancel", "hello", "eval"]),
+    VERBS,
     st.sampled_from(["dlm", "dlm/test/control", "dlm-control", "dlm_test", "\0", ""]),
     st.integers(-3, 5),
     st.sampled_from([2**62, -(2**62)]),
@@ -165,8 +166,14 @@ SAID = st.one_of(
 def test_whatever_is_said_is_answered_or_garbage(served: Served, data: st.DataObject) -> None:
     """Random verbs on random targets with random arguments: nothing else, and never a bug."""
     requests = [
-        [number, data.draw(st.integers(0, 3)), data.draw(st.integers(0, 4)), *rest]
-        for number, rest in enumerate(data.draw(st.lists(st.lists(SAID, max_size=3), max_size=6)))
+        [
+            number,
+            data.draw(st.integers(0, 3)),
+            data.draw(st.integers(0, 4)),
+            data.draw(VERBS | SAID),
+            *data.draw(st.lists(SAID, max_size=2)),
+        ]
+        for number in range(2, data.draw(st.integers(2, 9)))
     ]
     opened = [[90, 0, 0, "open_device", "dlm-control", 2], [91, 0, 0, "uevents"]]
     raw = Raw(served, preamble() + HELLO + b"".join(map(frame, opened + requests)))
