@@ -8,6 +8,7 @@ a request means.
 ``streams``     sockets and serial ports: long paths, modes, who is at the other end
 ``server``      the loop: listeners, connections, whoever needs to be woken
 ``session``     one connection's processes, files and calls
+``verbs``       what can be asked of a process, a device, a subscription
 ``client``      the backend at the other end
 ``line``        its connection: requests with numbers, answers, descriptors
 ==============  ==================================================================

@@ -20,9 +20,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dlm.errors import NoDlmError
 from dlm.ports import Backend
 from dlm.remote import streams
 from dlm.remote.session import Session, StateLock, Verb
+from dlm.remote.verbs import PROCESS
 from dlm.remote.wire import (
     REQUEST_LIMIT,
     VERSION,
@@ -339,12 +341,13 @@ class Connection:
         server, port = self._server, self.port
         try:
             backend = None if port.spawn is None else port.spawn()
-        except OSError as error:
-            self.refuse(1, error)
+        except (OSError, NoDlmError) as error:
+            refusal = error if isinstance(error, OSError) else OSError(errno.ENODEV, str(error))
+            self.refuse(1, refusal)
             self.end("")
             return
         self.session = Session(
-            self, backend, port.locks, direct=server.direct, verbs=dict(port.verbs)
+            self, backend, port.locks, direct=server.direct, table=PROCESS, verbs=dict(port.verbs)
         )
         describe = port.name if backend is None else backend.describe()
         pid = 0 if backend is None else backend.process_id()

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dlm.abi.address import encode_sockaddr
 from dlm.abi.debugfs import parse_all
@@ -23,11 +25,12 @@ from dlm.abi.node2005 import Ioctl, NodeRequest, encode_node_request
 from dlm.control.aio import Control
 from dlm.emulator import Cluster
 from dlm.errors import NoDlmError
-from dlm.ports import DeviceRead, DeviceWrite, OpenFlags, PollEvents, ReadAttribute
+from dlm.ports import Backend, DeviceRead, DeviceWrite, OpenFlags, PollEvents, ReadAttribute
 from dlm.remote import streams
 from dlm.remote.client import Client, connect
 from dlm.remote.line import Line
 from dlm.remote.server import Port, Server
+from dlm.remote.verbs import DEVICE, PROCESS, SOURCE
 from dlm.remote.wire import (
     PREAMBLE_SIZE,
     REQUEST_LIMIT,
@@ -144,6 +147,57 @@ def test_garbage_ends_that_connection_with_one_line_in_the_log(served: Served, n
     assert len(served.log) == 1, served.log
     assert served.log[0].startswith(f"node: connection ended: {why}")
     assert other.list_directory("dlm") == []
+
+
+VERBS = st.sampled_from([*PROCESS, *DEVICE, *SOURCE, "cancel", "hello", "eval"])
+SAID = st.one_of(
+    VERBS,
+    st.sampled_from(["dlm", "dlm/test/control", "dlm-control", "dlm_test", "\0", ""]),
+    st.integers(-3, 5),
+    st.sampled_from([2**62, -(2**62)]),
+    st.binary(max_size=150),
+    st.none(),
+    st.lists(st.integers(0, 3), max_size=2),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(data=st.data())
+def test_whatever_is_said_is_answered_or_garbage(served: Served, data: st.DataObject) -> None:
+    """Random verbs on random targets with random arguments: nothing else, and never a bug."""
+    requests = [
+        [
+            number,
+            data.draw(st.integers(0, 3)),
+            data.draw(st.integers(0, 4)),
+            data.draw(VERBS | SAID),
+            *data.draw(st.lists(SAID, max_size=2)),
+        ]
+        for number in range(2, data.draw(st.integers(2, 9)))
+    ]
+    opened = [[90, 0, 0, "open_device", "dlm-control", 2], [91, 0, 0, "uevents"]]
+    raw = Raw(served, preamble() + HELLO + b"".join(map(frame, opened + requests)))
+    raw.socket.shutdown(socket.SHUT_WR)
+    answers = raw.answers()
+    assert answers[0] == VERSION
+    assert [answer[:2] for answer in answers[2:4]] == [[90, 0], [91, 0]]  # type: ignore[index]
+    assert not [line for line in served.log if "bug" in line], served.log
+
+
+def test_what_cannot_be_served_is_refused_and_the_client_is_told() -> None:
+    """A backend that is not there at this moment: ENODEV with its own sentence."""
+    cluster = Cluster({"nodea": "10.0.0.1"})
+
+    def spawn() -> Backend:
+        raise NoDlmError("there is none", "make one")
+
+    served = Served(cluster, {"node": spawn})
+    try:
+        with pytest.raises(OSError) as caught:
+            connect(served.path("node"))
+        assert caught.value.args == (errno.ENODEV, "there is none; make one")
+    finally:
+        served.close()
 
 
 def test_a_number_that_is_taken_is_garbage(served: Served) -> None:
