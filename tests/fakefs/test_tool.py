@@ -7,6 +7,7 @@ whichever backend it has. And the 18 steps of the usage document, on three machi
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_the_18_steps(monkeypatch: pytest.MonkeyPatch, abi: str, call: tuple[str
     """The usage document's steps show what they must: ``demo`` checks every line of them."""
     clusters: list[FakeCluster] = []
 
-    def make(*arguments: object, **options: object) -> FakeCluster:
+    def make(*arguments: Any, **options: Any) -> FakeCluster:  # Any: as Cluster takes them
         clusters.append(FakeCluster(*arguments, **options))
         return clusters[0]
 
