@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -58,83 +59,79 @@ def phase(world: World, name: str = "nodea") -> Phase:
 # ---- the usage document -------------------------------------------------------------------------
 
 
+Do = Callable[..., object]
+"""Performs a verb: node, verb, its arguments; returns its result."""
+
+
+def _blocking(world: World) -> Do:
+    def do(name: str, verb: str, *given: object) -> object:
+        control = world.control(name)
+        return getattr(control if verb in NODE_VERBS else control.lockspace("test"), verb)(*given)
+
+    return do
+
+
+def _asyncio(world: World) -> Do:
+    def do(name: str, verb: str, *given: object) -> object:
+        async def main() -> object:
+            process = world.processes[name]
+            control = control_aio.Control(process, timeout=30, tell=world.notes.append)
+            owner = control if verb in NODE_VERBS else control.lockspace("test")
+            return await getattr(owner, verb)(*given)
+
+        return run_virtual(main(), world.cluster)
+
+    return do
+
+
+NODE_VERBS = ("set_local", "set_node")
+
+
 @pytest.mark.parametrize("abi", ALL)
-def test_the_18_steps(abi: str) -> None:
+@pytest.mark.parametrize("face", [_blocking, _asyncio])
+def test_the_18_steps(abi: str, face: Callable[[World], Do]) -> None:
     """The same calls, the same results in each dialect; nothing is noted on the way."""
     world = World(*ADDRESSES, abi=abi)
-    space = {name: world.control(name).lockspace("test") for name in ADDRESSES}
+    do = face(world)
+
+    def configure(name: str) -> None:
+        do(name, "set_local", IDS[name], ADDRESSES[name])
+        for other, address in ADDRESSES.items():
+            do(name, "set_node", IDS[other], address)
+
+    def recover(numbers: dict[str, int], members: list[int]) -> None:
+        for name, number in numbers.items():
+            do(name, "start", number, members)
+        for name, number in numbers.items():
+            assert do(name, "wait_done", number) == number
+        for name, number in numbers.items():
+            do(name, "finish", number)
+        world.cluster.settle()
+        assert {phase(world, name) for name in numbers} == {Phase.RUNNING}
+
     for name in ADDRESSES:
-        space[name].create()
-    for name in ADDRESSES:
-        space[name].start(1, [1, 2, 3])
-    for name in ADDRESSES:
-        assert space[name].wait_done(1) == 1
-    for name in ADDRESSES:
-        space[name].finish(1)
-    world.cluster.settle()
-    assert {phase(world, name) for name in ADDRESSES} == {Phase.RUNNING}
+        configure(name)
+        do(name, "create")
+    recover(dict.fromkeys(ADDRESSES, 1), [1, 2, 3])
     world.cluster.crash("nodea")
     for name in SURVIVORS:
-        space[name].stop()
-        assert space[name].get_done() == 1
-    for name in SURVIVORS:
-        space[name].start(2, [2, 3])
-    for name in SURVIVORS:
-        assert space[name].wait_done(2) == 2
-        space[name].finish(2)
+        do(name, "stop")
+        assert do(name, "get_done") == 1
+    recover(dict.fromkeys(SURVIVORS, 2), [2, 3])
     world.cluster.restart("nodea")
     world.processes["nodea"] = world.cluster.node("nodea").process()
-    space["nodea"] = world.control("nodea").lockspace("test")
     with pytest.raises(CheckError) as caught:
-        space["nodea"].create()
+        do("nodea", "create")
     assert caught.value.reason is Reason.NO_LOCAL_NODE
-    world.set_up("nodea")
-    space["nodea"] = world.control("nodea").lockspace("test")
-    space["nodea"].create()
+    configure("nodea")
+    do("nodea", "create")
     for name in SURVIVORS:
-        space[name].stop()
-    numbers = {"nodea": 1, "nodeb": 3, "nodec": 3}
-    for name, number in numbers.items():
-        space[name].start(number, [1, 2, 3])
-    for name, number in numbers.items():
-        assert space[name].wait_done(number) == number
-        space[name].finish(number)
-    world.cluster.settle()
-    assert {phase(world, name) for name in ADDRESSES} == {Phase.RUNNING}
+        do(name, "stop")
+    recover({"nodea": 1, "nodeb": 3, "nodec": 3}, [1, 2, 3])
     for name in ADDRESSES:
-        space[name].release()
+        do(name, "release")
     world.cluster.check()
     assert world.notes == []
-
-
-@pytest.mark.parametrize("abi", ABIS)
-def test_the_first_steps_on_asyncio(abi: str) -> None:
-    """The same plans, awaited: all nodes at once."""
-    world = World(*ADDRESSES, abi=abi)
-
-    async def main() -> list[int]:
-        spaces = [
-            control_aio.Control(process, timeout=60).lockspace("test")
-            for process in world.processes.values()
-        ]
-        for space in spaces:
-            await space.create()
-        for space in spaces:
-            await space.start(1, [1, 2, 3])
-        done = [await space.wait_done(1) for space in spaces]
-        for space in spaces:
-            await space.finish(1)
-        for space in spaces:
-            await space.stop()
-            await space.start(2, [1, 2, 3])
-        done += [await space.wait_done(2) for space in spaces]
-        for space in spaces:
-            await space.finish(2)
-        for space in spaces:
-            await space.release()
-        return done
-
-    assert run_virtual(main(), world.cluster) == [1, 1, 1, 2, 2, 2]
 
 
 # ---- every write --------------------------------------------------------------------------------
