@@ -246,25 +246,34 @@ def _request_reply(state: State, source: int, message: LockMessage) -> None:
             queue_completion(state, lock, 0)
         operations.confirm_master(state, resource, result)
     elif result in (-errno.EBADR, -errno.ENOTBLK):
-        _request_again(state, resource, lock, result)
+        _request_again(state, resource, lock)
     _send_overlap(state, resource, lock, result)
     state.settle(lock)
 
 
-def _request_again(state: State, resource: Resource, lock: LockBlock, result: int) -> None:
+def _request_again(state: State, resource: Resource, lock: LockBlock) -> None:
     """The node that we asked is not the master: look it up anew."""
     if state.node not in (resource.directory_node, resource.master):
         resource.master = 0
         resource.nodeid = -1
         lock.nodeid = -1
     if lock.flags & OVERLAP:
-        queue_completion(state, lock, -EUNLOCK if lock.flags & OVERLAP_UNLOCK else -ECANCEL)
-        operations.confirm_master(state, resource, result)
-        state.end(lock)
+        _give_up(state, resource, lock)
         return
     operations.request(state, resource, lock)
     if resource.master == state.node:
         operations.confirm_master(state, resource, 0)
+
+
+def _give_up(state: State, resource: Resource, lock: LockBlock) -> None:
+    """End a request for which a cancel or unlock was remembered; the next one goes on.
+
+    Quirk: when a lookup is given up and another node is the master, a 6.1 kernel forgets the locks
+    that wait for it: they and all that come while the resource lives hang.
+    """
+    queue_completion(state, lock, -EUNLOCK if lock.flags & OVERLAP_UNLOCK else -ECANCEL)
+    operations.confirm_master(state, resource, -errno.EAGAIN)
+    state.end(lock)
 
 
 def _send_overlap(state: State, resource: Resource, lock: LockBlock, result: int) -> None:
@@ -391,8 +400,7 @@ def _lookup_reply(state: State, source: int, message: LockMessage) -> None:
     else:
         resource.master = resource.nodeid = master
     if lock.flags & OVERLAP:
-        queue_completion(state, lock, -EUNLOCK if lock.flags & OVERLAP_UNLOCK else -ECANCEL)
-        state.end(lock)
+        _give_up(state, resource, lock)
     else:
         operations.request(state, resource, lock)
     if ours:
