@@ -342,7 +342,7 @@ def _finish_value(resource: Resource) -> None:
             resource.value = lock.value or NO_VALUE
             resource.value_sequence = lock.value_sequence
             return
-        if lock.value_sequence >= high_sequence:
+        if not (lock.value_sequence - high_sequence) & 0x80000000:  # not before: it goes round
             high, high_sequence = lock, lock.value_sequence
     if not found:
         return
