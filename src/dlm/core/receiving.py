@@ -304,6 +304,10 @@ def _convert_reply(state: State, source: int, message: LockMessage) -> None:
     elif result == 0:
         _take_flags(lock, message)
         _apply_demotion(lock)
+        # Quirk: a 6.1 kernel forgets this for conversions: its process copy has the mode asked for.
+        # Its next conversion may then be a downward one here and not at the master, whose reply is
+        # taken for another one's: locks that nobody can unlock. It is right here instead.
+        _apply_alternative(lock)
         _grant_process_copy(state, lock, message)
         queue_completion(state, lock, 0)
     else:

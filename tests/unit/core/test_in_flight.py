@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from dlm.core.messages import MessageType, RecoveryType
+from dlm.terms import StatusFlag
 from tests.unit.core.world import (
     BLOCKS,
     CANCELLED,
@@ -318,6 +319,33 @@ def test_a_deadlock_is_a_cancel_with_another_status() -> None:
 
     assert user.results() == [(lock_id, -errno.EDEADLK)]
     assert world.lock(2, lock_id).granted_mode == NL
+
+
+@pytest.mark.parametrize(("flag", "wanted", "given"), [(F.ALTPR, EX, PR), (F.ALTCW, EX, CW)])
+@pytest.mark.parametrize("converts", [False, True])
+def test_both_copies_have_the_alternative_mode(
+    converts: bool, flag: int, wanted: int, given: int
+) -> None:
+    """ALTPR and ALTCW: what the other node's master grants is what the holder has.
+
+    Quirk: after a conversion a 6.1 kernel's holder shows the mode that it asked for.
+    """
+    world, user, name, lock_id = overlapping(NL if converts else None, blocked=False)
+    world.release()
+    other = world.user(1)
+    other.lock(name, given)
+
+    if converts:
+        user.convert(lock_id, wanted, flag)
+    else:
+        lock_id = user.lock(name, wanted, flag)
+    world.deliver()
+
+    (result,) = user.whole_results()
+    assert (result.status, result.flags) == (GRANTED, StatusFlag.ALTMODE)
+    process_copy = world.lock(2, lock_id)
+    assert process_copy.granted_mode == given
+    assert world.lock(1, process_copy.remote_id).granted_mode == given
 
 
 # ---- PR and CW ----------------------------------------------------------------------------------
