@@ -14,11 +14,10 @@ from typing import Final
 
 from dlm.core import locking, operations
 from dlm.core.blocks import (
-    ALTCW,
-    ALTPR,
     CONVERTING,
     GRANTED,
     MASTER_COPY,
+    ORPHAN,
     OVERLAP,
     OVERLAP_CANCEL,
     OVERLAP_UNLOCK,
@@ -32,7 +31,7 @@ from dlm.core.directory import Why, check_master, find, forget_entry, look_up
 from dlm.core.events import NO_VALUE
 from dlm.core.locking import ALTMODE, DEMOTED
 from dlm.core.messages import LockMessage, MessageType
-from dlm.core.modes import CW, IV, NL, PR, RETURNED, VALUE_MOVES, is_down_conversion
+from dlm.core.modes import IV, NL, RETURNED, VALUE_MOVES, is_down_conversion
 from dlm.core.results import queue_blocking, queue_completion
 from dlm.core.sending import answer, answer_unknown, ask, stop_waiting
 from dlm.core.state import Refused, State, revert
@@ -46,7 +45,10 @@ T = MessageType
 
 def _take_flags(lock: LockBlock, message: LockMessage) -> None:
     lock.status_flags = message.status_flags
-    lock.flags = (lock.flags & ~SHARED_FLAGS) | (message.lock_flags & SHARED_FLAGS)
+    # Quirk: when a grant crosses its owner's close, a 6.1 kernel forgets that the lock is an orphan
+    # (and reports the grant to a file that is no more). It is its own node that knows this.
+    taken = SHARED_FLAGS if lock.is_master_copy else SHARED_FLAGS & ~ORPHAN
+    lock.flags = (lock.flags & ~taken) | (message.lock_flags & taken)
 
 
 def _take_value(lock: LockBlock, message: LockMessage) -> None:
@@ -192,15 +194,6 @@ def _cancel(state: State, source: int, message: LockMessage) -> None:
 # ---- messages from a master ---------------------------------------------------------------------
 
 
-def _apply_alternative(lock: LockBlock) -> None:
-    """The master granted ALTPR's or ALTCW's mode (munge_altmode)."""
-    if lock.status_flags & ALTMODE:
-        if lock.exflags & ALTPR:
-            lock.requested_mode = PR
-        elif lock.exflags & ALTCW:
-            lock.requested_mode = CW
-
-
 def _apply_demotion(lock: LockBlock) -> None:
     """The master lowered our granted mode to NL (munge_demoted)."""
     if lock.status_flags & DEMOTED and IV not in (lock.requested_mode, lock.granted_mode):
@@ -208,7 +201,12 @@ def _apply_demotion(lock: LockBlock) -> None:
 
 
 def _grant_process_copy(state: State, lock: LockBlock, message: LockMessage) -> None:
-    """The lock is granted there, so it is granted here (grant_lock_pc)."""
+    """The lock is granted there, so it is granted here (munge_altmode, grant_lock_pc)."""
+    if lock.status_flags & ALTMODE:
+        # Quirk: a 6.1 kernel forgets this for conversions, and with both flags always takes PR. Its
+        # process copy then has the mode asked for: the next conversion may be a downward one here
+        # and not at the master, whose reply is taken for another one's, and nobody can unlock it.
+        lock.requested_mode = message.granted_mode
     if (
         lock.value_attached
         and lock.exflags & VALBLK
@@ -238,7 +236,6 @@ def _request_reply(state: State, source: int, message: LockMessage) -> None:
     elif result in (0, -errno.EINPROGRESS):
         _take_flags(lock, message)
         lock.remote_id = message.lock_id
-        _apply_alternative(lock)
         if result:
             state.add(resource, lock, WAITING)
         else:
@@ -304,10 +301,6 @@ def _convert_reply(state: State, source: int, message: LockMessage) -> None:
     elif result == 0:
         _take_flags(lock, message)
         _apply_demotion(lock)
-        # Quirk: a 6.1 kernel forgets this for conversions: its process copy has the mode asked for.
-        # Its next conversion may then be a downward one here and not at the master, whose reply is
-        # taken for another one's: locks that nobody can unlock. It is right here instead.
-        _apply_alternative(lock)
         _grant_process_copy(state, lock, message)
         queue_completion(state, lock, 0)
     else:
@@ -357,7 +350,6 @@ def finish_cancel(
 def _grant(state: State, source: int, message: LockMessage) -> None:
     lock = _find_process_copy(state, source, message)
     _take_flags(lock, message)
-    _apply_alternative(lock)
     _grant_process_copy(state, lock, message)
     queue_completion(state, lock, 0)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from dlm.core.messages import MessageType, RecoveryType
-from dlm.terms import StatusFlag
+from dlm.terms import InternalFlag, StatusFlag
 from tests.unit.core.world import (
     BLOCKS,
     CANCELLED,
@@ -321,14 +321,18 @@ def test_a_deadlock_is_a_cancel_with_another_status() -> None:
     assert world.lock(2, lock_id).granted_mode == NL
 
 
-@pytest.mark.parametrize(("flag", "wanted", "given"), [(F.ALTPR, EX, PR), (F.ALTCW, EX, CW)])
+@pytest.mark.parametrize(
+    ("flag", "wanted", "given"),
+    [(F.ALTPR, EX, PR), (F.ALTCW, EX, CW), (F.ALTPR | F.ALTCW, PR, CW)],
+)
 @pytest.mark.parametrize("converts", [False, True])
 def test_both_copies_have_the_alternative_mode(
     converts: bool, flag: int, wanted: int, given: int
 ) -> None:
     """ALTPR and ALTCW: what the other node's master grants is what the holder has.
 
-    Quirk: after a conversion a 6.1 kernel's holder shows the mode that it asked for.
+    Quirk: after a conversion a 6.1 kernel's holder shows the mode that it asked for, and with both
+    flags always PR.
     """
     world, user, name, lock_id = overlapping(NL if converts else None, blocked=False)
     world.release()
@@ -346,6 +350,30 @@ def test_both_copies_have_the_alternative_mode(
     process_copy = world.lock(2, lock_id)
     assert process_copy.granted_mode == given
     assert world.lock(1, process_copy.remote_id).granted_mode == given
+
+
+def test_a_grant_that_crosses_its_owners_close() -> None:
+    """The waiting PERSISTENT request of a file that closes is granted meanwhile: it is an orphan.
+
+    Quirk: a 6.1 kernel forgets that it is one.
+    """
+    world = World(1, 2).up()
+    name = world.name(directory=1)
+    holder = world.user(1)
+    held = holder.lock(name, EX)
+    user = world.user(2)
+    lock_id = user.lock(name, CR, F.PERSISTENT)
+    world.deliver()
+    world.held = types(T.CANCEL)
+    user.close()
+    holder.unlock(held)
+    world.deliver()
+
+    world.release()
+
+    assert world.lock(2, lock_id).granted_mode == CR
+    assert world.lock(2, lock_id).flags & InternalFlag.ORPHAN
+    assert world.user(2).adopt(name, CR) == lock_id
 
 
 # ---- PR and CW ----------------------------------------------------------------------------------
