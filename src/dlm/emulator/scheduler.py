@@ -45,7 +45,8 @@ class Scheduler:
     An event is *idle* when it only looks whether something has changed: a barrier poll, a toss
     scan, an attempt to connect. What is scheduled while an idle event runs is idle too, unless the
     world's ``progress`` has moved since that event began. The world is *stalled* when only idle
-    events are left and one round of them changed nothing.
+    events are left and two rounds of them changed nothing: in the first, answers may come to
+    questions that were asked before the last change, in the second all of them are fresh.
     """
 
     def __init__(self, seed: int = 0, *, keep_trace: bool = False) -> None:
@@ -72,6 +73,7 @@ class Scheduler:
         self._round = 0
         self._round_progress = -1  # progress when the round began; -1: no round
         self._left = 0  # events of this round that have not happened yet
+        self._fresh = False  # this is the second round since the last change
 
     # ---- events ---------------------------------------------------------------------------------
 
@@ -130,6 +132,10 @@ class Scheduler:
             return False
         if self._round_progress != self.progress:
             self._begin_round()
+            self._fresh = False
+        if self._left == 0 and not self._fresh:
+            self._begin_round()
+            self._fresh = True
         return self._left == 0
 
     def run_until(
