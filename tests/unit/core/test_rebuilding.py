@@ -399,6 +399,33 @@ def test_nodir_moves_what_a_directory_had_placed() -> None:
     assert world.lock(2, kept).nodeid == 1
 
 
+def test_without_a_directory_a_copy_from_before_is_no_copy() -> None:
+    """A grant that came while its holder was stopped is dropped: the lock is granted once more.
+
+    Quirk: a 6.1 kernel that gets a lock before it has purged its copies keeps the old copy, and
+    the holder waits for ever.
+    """
+    world = World(1, 2).without_directory().up()
+    name = world.name(directory=2)
+    holder = world.user(2)
+    held = holder.lock(name, EX)
+    user = world.user(1)
+    lock_id = user.lock(name, PR)
+    world.deliver()
+    world.stop(1)
+    holder.unlock(held)
+    world.deliver()
+    assert world.messages(T.GRANT)
+    world.stop(2)
+
+    world.start(1, 2)
+    world.settle(40)
+
+    assert user.results() == [(lock_id, GRANTED)]
+    (copy,) = world.resource(2, name).granted
+    assert world.lock(1, lock_id).remote_id == copy.lock_id
+
+
 # ---- value blocks -------------------------------------------------------------------------------
 
 
