@@ -31,7 +31,7 @@ from dlm.core.directory import Why, check_master, find, forget_entry, look_up
 from dlm.core.events import NO_VALUE
 from dlm.core.locking import ALTMODE, DEMOTED
 from dlm.core.messages import LockMessage, MessageType
-from dlm.core.modes import IV, NL, RETURNED, VALUE_MOVES, is_down_conversion
+from dlm.core.modes import IV, NL, RETURNED, VALUE_MOVES, hash_name, is_down_conversion
 from dlm.core.results import queue_blocking, queue_completion
 from dlm.core.sending import answer, answer_unknown, ask, stop_waiting
 from dlm.core.state import Refused, State, revert
@@ -129,11 +129,10 @@ def _repeat_remove(state: State, name: bytes) -> None:
     key = state.resources.key(name)
     if key in state.resources.in_use or key in state.resources.tossed:
         return
-    probe = state.resources.create(name, in_use=False)
-    del state.resources.tossed[key]
-    directory = state.directory_node(probe.hash)
+    hashed = hash_name(name)
+    directory = state.directory_node(hashed)
     if directory != state.node:
-        state.send(directory, LockMessage(T.REMOVE, hash=probe.hash, name=name))
+        state.send(directory, LockMessage(T.REMOVE, hash=hashed, name=name))
 
 
 def _convert(state: State, source: int, message: LockMessage) -> None:
