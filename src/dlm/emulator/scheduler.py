@@ -31,9 +31,10 @@ PATIENCE = 1_000_000
 class Event:
     """Something that will happen; ``action`` None: it has happened or was cancelled."""
 
-    __slots__ = ("action", "idle", "round")
+    __slots__ = ("action", "idle", "round", "time")
 
-    def __init__(self, action: Callable[[], None], idle: bool, round_: int) -> None:
+    def __init__(self, time: float, action: Callable[[], None], idle: bool, round_: int) -> None:
+        self.time = time
         self.action: Callable[[], None] | None = action
         self.idle = idle
         self.round = round_
@@ -77,21 +78,32 @@ class Scheduler:
 
     # ---- events ---------------------------------------------------------------------------------
 
-    def schedule(self, delay: float, action: Callable[[], None], *, idle: bool = False) -> Event:
-        """Let ``action`` happen after ``delay`` virtual seconds; events of one time keep order."""
+    def schedule(
+        self,
+        delay: float,
+        action: Callable[[], None],
+        *,
+        idle: bool = False,
+        not_before: float = 0.0,
+    ) -> Event:
+        """Let ``action`` happen after ``delay`` virtual seconds, but not before ``not_before``.
+
+        Events of one time happen in the order in which they were scheduled.
+        """
         running = self._running
+        time = max(self.now + delay, not_before)
         if idle:
-            event = Event(action, True, 0)
+            event = Event(time, action, True, 0)
         elif running is not None and running.idle and self.progress == self._before:
-            event = Event(action, True, running.round)
+            event = Event(time, action, True, running.round)
             if running.round == self._round:
                 self._left += 1
         else:
-            event = Event(action, False, 0)
+            event = Event(time, action, False, 0)
             self._busy += 1
             self._round_progress = -1
         self._sequence += 1
-        heappush(self._heap, (self.now + delay, self._sequence, event))
+        heappush(self._heap, (time, self._sequence, event))
         return event
 
     def cancel(self, event: Event | None) -> None:
