@@ -308,6 +308,24 @@ def test_operations_that_overlap(label: str) -> None:
     assert copies == (not ends)
 
 
+def test_a_granted_conversion_makes_its_cancel_void_at_once() -> None:
+    """The user sees the grant and may go on, although the cancel has not been answered."""
+    world, user, _, lock_id = overlapping(PR, blocked=False)
+    user.convert(lock_id, EX)
+    user.cancel(lock_id)
+    world.held, kept = types(T.CANCEL_REPLY), world.kept
+    world.kept = []
+    world.wire.extend(kept)
+    world.deliver()
+    assert user.results() == [(lock_id, GRANTED)]
+
+    assert user.convert(lock_id, PR) == 0
+    world.release()
+
+    assert user.results() == [(lock_id, GRANTED)]
+    assert world.spaces[2].waiters() == []
+
+
 def test_a_deadlock_is_a_cancel_with_another_status() -> None:
     """DEADLOCK of a conversion that waits at another master completes with EDEADLK."""
     world, user, _, lock_id = overlapping(NL, blocked=True)

@@ -20,7 +20,7 @@ from dlm.core.messages import (
     RecoveryType,
 )
 from dlm.terms import NodeId, RecoverStatus
-from tests.unit.core.world import BLOCKS, CR, EX, GRANTED, NL, PR, F, World, value
+from tests.unit.core.world import BLOCKS, CR, EX, GRANTED, NL, PR, F, World, types, value
 
 T, R = MessageType, RecoveryType
 
@@ -326,9 +326,12 @@ def test_a_conversion_of_a_lock_that_is_converting_is_busy() -> None:
 
 
 def reached(status: int) -> World:
-    """Return two nodes of which the first one stands at a barrier with this bit."""
+    """Return two nodes of which the first one has come this far: 0 is its first question."""
     world = World(1, 2)
-    if status == RecoverStatus.NODES:
+    if not status:
+        world.held = types(R.STATUS)
+        world.start(1, 2)
+    elif status == RecoverStatus.NODES:
         world.start(1, 2, on=[1])
     elif status == RecoverStatus.DIR:
         world.held = lambda source, _, message: source == 1 and message.type is R.NAMES_REPLY
