@@ -1,4 +1,4 @@
-"""Three nodes under a seeded stream of requests, crashes, restarts and membership changes.
+"""Three nodes under a seeded stream of requests, crashes, leaves, partitions and recoveries.
 
 Decides: what users and the membership manager of a scenario do, and what must hold at its end.
 May not know: how any of it is done: everything goes through the seam of a process.
@@ -19,7 +19,7 @@ from dlm.emulator.pending import Pending
 from dlm.emulator.process import Process
 from dlm.errors import errno_name
 from dlm.ports import DeviceWrite
-from dlm.terms import ECANCEL, EUNLOCK, LockFlag, LockMode
+from dlm.terms import ECANCEL, EUNLOCK, KERNELS, LockFlag, LockMode
 from tests.unit.emulator.helpers import (
     CLUSTER,
     NAMES,
@@ -31,6 +31,7 @@ from tests.unit.emulator.helpers import (
     status,
     stop,
     submit_create,
+    submit_remove,
     three_nodes,
 )
 
@@ -81,9 +82,13 @@ class Scenario:
         self.cluster = three_nodes(kernel=kernel, seed=seed, keep_trace=keep_trace)
         self.processes: dict[int, Process] = {}
         self.users: dict[int, User] = {}
-        self.members: set[int] = set()
-        self.back: set[int] = set()
-        """Nodes that came back since the members were last set."""
+        self.back: dict[int, bool] = {}
+        """Nodes that came back since the members were last set; True: after a crash, so that their
+        comms must be made anew."""
+        self.left: dict[int, bool] = {}
+        """Nodes that are up and have left; the value is that of ``back`` when they return."""
+        self.parted: tuple[str, str] | None = None
+        self.ids_come_again_early = not KERNELS[kernel].ids_free_when_read
         self.creates: dict[int, Pending] = {}
         """Creates whose join nobody has answered."""
         for number in (1, 2, 3):
@@ -100,8 +105,39 @@ class Scenario:
             self.cluster.restart(node.name)
         process = self.processes[number] = node.process()
         set_up(process, number)
-        self.creates[number] = submit_create(process)
-        self.back.add(number)
+        self.join(number, crashed=True)
+
+    def join(self, number: int, *, crashed: bool) -> None:
+        """Let a node begin to join."""
+        self.creates[number] = submit_create(self.processes[number])
+        self.back[number] = crashed
+
+    def leave(self, number: int) -> None:
+        """Let a node leave in good order, if it runs."""
+        process = self.processes[number]
+        user = self.user(number)
+        if user is None:
+            return
+        self.collect(user)
+        if user.operations or not self.close(number):  # stopped
+            return
+        minor = process.misc_devices()["dlm_test"]
+        removing = submit_remove(process, minor)
+        answer(process)
+        self.cluster.advance(0)
+        assert removing.done(), "a leave of a lockspace that runs waits for nothing"
+        self.back.pop(number, None)
+        self.left[number] = self.parted is not None
+
+    def part(self) -> None:
+        """Part two nodes, or heal the network."""
+        if self.parted is not None:
+            self.cluster.heal(*self.parted)
+            self.parted = None
+        else:
+            first, second = self.random.sample(NAMES, 2)
+            self.parted = (first, second)
+            self.cluster.partition(first, second)
 
     def crash(self, number: int) -> None:
         """Cut a node's power."""
@@ -109,23 +145,25 @@ class Scenario:
         del self.processes[number]
         self.users.pop(number, None)
         self.creates.pop(number, None)
-        self.back.discard(number)
+        self.back.pop(number, None)
+        self.left.pop(number, None)
 
     def reform(self) -> None:
-        """Make the nodes that are up the members: stop everywhere, set, start everywhere."""
-        alive = sorted(self.processes)
+        """Make the nodes that have joined the members: stop everywhere, set, start everywhere."""
+        alive = sorted(set(self.processes) - set(self.left))
         for number in alive:
             stop(self.processes[number])
             self.pass_time()
         for number in alive:
             process = self.processes[number]
-            set_members(process, set(alive) - (self.back - {number}))
-            for other in sorted(self.back - {number}):
-                process.remove_directory(f"{CLUSTER}/comms/{other}")
-                add_comm(process, other, f"10.0.0.{other}")
+            others = {other: crashed for other, crashed in self.back.items() if other != number}
+            set_members(process, set(alive) - set(others))
+            for other, crashed in others.items():
+                if crashed:
+                    process.remove_directory(f"{CLUSTER}/comms/{other}")
+                    add_comm(process, other, f"10.0.0.{other}")
             set_members(process, alive)
         self.back.clear()
-        self.members = set(alive)
         for number in alive:
             start(self.processes[number])
             if number in self.creates:
@@ -136,7 +174,7 @@ class Scenario:
     # ---- users ----------------------------------------------------------------------------------
 
     def user(self, number: int) -> User | None:
-        """Return the program on a node, None where the lockspace is not joined."""
+        """Return the program on a node, begun on first use; None where there is no device."""
         user = self.users.get(number)
         process = self.processes.get(number)
         if user is None and process is not None and "dlm_test" in process.misc_devices():
@@ -153,6 +191,9 @@ class Scenario:
 
     def request(self, user: User) -> None:
         """Ask for a new lock."""
+        if self.ids_come_again_early and user.operations:
+            # The new lock might get the id of one that ends before a write about it goes on.
+            return
         choose = self.random.choice
         self.write(
             user,
@@ -201,14 +242,15 @@ class Scenario:
     def pick(self, user: User, wanted: Callable[[Held], bool]) -> Held | None:
         """Choose among a user's locks, after all results were read."""
         self.collect(user)
+        if self.ids_come_again_early and user.operations:
+            return None
         found = [held for held in user.locks if not held.busy and wanted(held)]
         return self.random.choice(found) if found else None
 
-    def close(self, number: int) -> None:
-        """Let the program end and another one begin later."""
+    def close(self, number: int) -> bool:
+        """Let the program end and another one begin later; False: its close sleeps."""
         user = self.users.pop(number, None)
-        if user is not None:
-            user.file.begin_close()
+        return user is None or user.file.begin_close() is None
 
     def collect(self, user: User) -> None:
         """Take the returns of writes, then the results."""
@@ -283,20 +325,26 @@ class Scenario:
         """Do one thing."""
         roll = self.random.random()
         number = self.random.choice((1, 2, 3))
-        if roll < 0.05:
+        if roll < 0.03:
             self.change_power(number)
-        elif roll < 0.12:
+        elif roll < 0.07:
             self.reform()
-        elif roll < 0.14:
+        elif roll < 0.08:
             self.close(number)
+        elif roll < 0.09:
+            self.part()
+        elif roll < 0.10 and number in self.left:
+            self.join(number, crashed=self.left.pop(number))
+        elif roll < 0.10 and number in self.processes:
+            self.leave(number)
         elif (user := self.user(number)) is not None:
-            if roll < 0.5:
+            if roll < 0.55:
                 self.request(user)
-            elif roll < 0.7:
+            elif roll < 0.75:
                 self.convert(user)
-            elif roll < 0.85:
+            elif roll < 0.87:
                 self.unlock(user)
-            elif roll < 0.9:
+            elif roll < 0.93:
                 self.unlock(user, LockFlag.CANCEL)
             else:
                 self.collect(user)
@@ -312,9 +360,13 @@ class Scenario:
 
     def finish(self) -> None:
         """Bring everybody back, let all locks go, and assert that nothing is left of them."""
+        if self.parted is not None:
+            self.part()
         for number in (1, 2, 3):
             if number not in self.processes:
                 self.boot(number)
+            elif number in self.left:
+                self.join(number, crashed=self.left.pop(number))
         self.reform()
         self.cluster.settle()
         assert [status(self.processes[number]) for number in (1, 2, 3)] == ["ff", "55", "55"]

@@ -11,7 +11,7 @@ import pytest
 from tests.sim.scenario import Scenario
 
 SEEDS = range(200)
-STEPS = 60
+STEPS = 80
 
 
 def run(

@@ -100,13 +100,13 @@ class Control:
         return await arun(plan, self._backend, timeout=limit, journal=Journal(self._tell))
 
     async def set_local(
-        self, nodeid: int, address: str | Sequence[str], *, weight: int | None = None
+        self, nodeid: int, address: str | Sequence[str], weight: int | None = None
     ) -> None:
         """Say which node this is, and add addresses to it."""
         await self._run(nodes.set_local(nodeid, address, weight, force=self._force))
 
     async def set_node(
-        self, nodeid: int, address: str | Sequence[str], *, weight: int | None = None
+        self, nodeid: int, address: str | Sequence[str], weight: int | None = None
     ) -> None:
         """Say where a node is; other addresses than it has replace them all."""
         await self._run(nodes.set_node(nodeid, address, weight, force=self._force))

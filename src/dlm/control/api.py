@@ -58,7 +58,7 @@ class Control:
         return run(plan, self._backend, timeout=limit, journal=Journal(self._tell))
 
     def set_local(
-        self, nodeid: int, address: str | Sequence[str], *, weight: int | None = None
+        self, nodeid: int, address: str | Sequence[str], weight: int | None = None
     ) -> None:
         """Say which node this is, and add addresses to it; what is so already is not written.
 
@@ -70,7 +70,7 @@ class Control:
         self._run(nodes.set_local(nodeid, address, weight, force=self._force))
 
     def set_node(
-        self, nodeid: int, address: str | Sequence[str], *, weight: int | None = None
+        self, nodeid: int, address: str | Sequence[str], weight: int | None = None
     ) -> None:
         """Say where a node is; other addresses than it has replace them all.
 

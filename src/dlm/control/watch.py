@@ -48,7 +48,10 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The recovery of a start made on this node is done here."""
+    """The recovery of a start made on this node is done here.
+
+    No uevent tells of a start: it is found at the next look, and of several the last one counts.
+    """
 
     lockspace: str
     event_nr: int

@@ -14,6 +14,7 @@ from enum import Enum
 
 from dlm.core.blocks import MASTER_UNCERTAIN, NEW_MASTER, Resource
 from dlm.core.messages import LockMessage, MessageType
+from dlm.core.modes import hash_name
 from dlm.core.state import SECOND, Refused, State
 from dlm.terms import RESOURCE_NAME_MAX
 
@@ -70,23 +71,20 @@ def _check_tossed(state: State, resource: Resource, why: Why, source: int) -> No
 
 
 def _create(state: State, name: bytes, why: Why, source: int) -> Resource:
-    resources = state.resources
-    resource = resources.create(name, in_use=True)
-    directory = resource.directory_node = state.directory_node(resource.hash)
+    directory = state.directory_node(hash_name(name))
+    from_directory = why is Why.REQUEST and source == directory
+    ours = directory == state.node
+    if not state.no_directory and not (
+        why is Why.LOCAL or from_directory or (why is Why.REQUEST and ours)
+    ):
+        # Another node takes us for the master: it has the name from a directory that is behind.
+        raise Refused(errno.EBADR)
+    resource = state.resources.create(name, in_use=True)
+    resource.directory_node = directory
     if state.no_directory:
         resource.master = directory
-        resource.nodeid = 0 if directory == state.node else directory
-        return resource
-    wanted = (
-        why is Why.LOCAL
-        or (why is Why.REQUEST and source == directory)
-        or (why is Why.REQUEST and directory == state.node)
-    )
-    if not wanted:
-        # Another node takes us for the master: it has the name from a directory that is behind.
-        del resources.in_use[resource.key]
-        raise Refused(errno.EBADR)
-    if directory == state.node or (why is Why.REQUEST and source == directory):
+        resource.nodeid = 0 if ours else directory
+    elif ours or from_directory:
         _become_master(state, resource)
     return resource
 
@@ -119,20 +117,17 @@ def look_up(
     """
     if len(name) > RESOURCE_NAME_MAX or source == state.node:
         raise Refused(errno.EINVAL)
+    if state.directory_node(hash_name(name)) != state.node:
+        return -1
     resources = state.resources
     key = resources.key(name)
     resource = resources.in_use.get(key) or resources.tossed.get(key)
     if resource is None:
         resource = resources.create(name, in_use=False)
         resource.tossed_ns = state.now
-        if state.directory_node(resource.hash) != state.node:
-            del resources.tossed[key]
-            return -1
         resource.directory_node = state.node
         resource.master = resource.nodeid = source
         return source
-    if state.directory_node(resource.hash) != state.node:
-        return -1
     resource.directory_node = state.node
     if fix and state.is_gone(resource.master):
         resource.master = resource.nodeid = source

@@ -192,7 +192,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class SetNoDirectory:
-    """nodir=1: from the next recovery on, a resource's master is a fixed hash of its name."""
+    """nodir=1: a resource's master is a fixed hash of its name.
+
+    New resources heed it at once, those that exist from the next recovery on.
+    """
 
 
 @dataclass(frozen=True, slots=True)

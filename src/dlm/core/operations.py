@@ -171,6 +171,7 @@ def request_waiting_for_lookup(state: State, resource: Resource) -> None:
     for lock in waiting:
         lock.looking_up = False
         request(state, resource, lock)
+        state.settle(lock)
 
 
 def confirm_master(state: State, resource: Resource, error: int) -> None:
@@ -185,6 +186,7 @@ def confirm_master(state: State, resource: Resource, error: int) -> None:
         lock.looking_up = False
         resource.first_lock_id = lock.lock_id
         request(state, resource, lock)
+        state.settle(lock)
 
 
 # ---- the operations -----------------------------------------------------------------------------

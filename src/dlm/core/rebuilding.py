@@ -197,7 +197,7 @@ def find_new_master(state: State, resource: Resource) -> int | None:
 def set_static_master(state: State, resource: Resource) -> None:
     """Without a directory the name's hash gives the master (recover_master_static)."""
     for lock in list(queued_locks(resource)):
-        if lock.is_master_copy and lock.recover_sequence != state.recover_sequence:
+        if lock.is_master_copy and _is_stale(state, lock):
             drop_master_copy(state, resource, lock)
     resource.master = resource.directory_node
     resource.nodeid = 0 if resource.master == state.node else resource.master
@@ -252,11 +252,13 @@ def rebuild(state: State, source: int, rebuilt: RebuiltLock) -> tuple[int, int]:
     if state.no_directory and resource.directory_node != state.node:
         state.put(resource)
         return 0, -errno.EBADR
-    for lock in queued_locks(resource):
-        if lock.nodeid == source and lock.remote_id == rebuilt.lock_id:
-            lock.recover_sequence = state.recover_sequence
-            return lock.lock_id, -errno.EEXIST
+    known = _find_copy(resource, source, rebuilt.lock_id)
+    if known is not None and not _is_stale(state, known):
+        known.recover_sequence = state.recover_sequence
+        return known.lock_id, -errno.EEXIST
     lock = state.locks.create(resource)
+    if known is not None:
+        drop_master_copy(state, resource, known)
     lock.nodeid = source
     lock.pid = rebuilt.pid
     lock.remote_id = rebuilt.lock_id
@@ -282,6 +284,19 @@ def rebuild(state: State, source: int, rebuilt: RebuiltLock) -> tuple[int, int]:
         resource.flags |= RECOVER_GRANT
     lock.recover_sequence = state.recover_sequence
     return lock.lock_id, 0
+
+
+def _find_copy(resource: Resource, source: int, remote_id: int) -> LockBlock | None:
+    for lock in queued_locks(resource):
+        if lock.nodeid == source and lock.remote_id == remote_id:
+            return lock
+    return None
+
+
+def _is_stale(state: State, copy: LockBlock) -> bool:
+    # Quirk: a 6.1 kernel purges these only when it comes to the resource itself, and keeps them if
+    # the lock is sent before that: a grant that was dropped with all saved messages is lost then.
+    return state.no_directory and copy.recover_sequence != state.recover_sequence
 
 
 # ---- resources made whole -----------------------------------------------------------------------
@@ -342,7 +357,7 @@ def _finish_value(resource: Resource) -> None:
             resource.value = lock.value or NO_VALUE
             resource.value_sequence = lock.value_sequence
             return
-        if lock.value_sequence >= high_sequence:
+        if not (lock.value_sequence - high_sequence) & 0x80000000:  # not before: it goes round
             high, high_sequence = lock, lock.value_sequence
     if not found:
         return

@@ -14,11 +14,10 @@ from typing import Final
 
 from dlm.core import locking, operations
 from dlm.core.blocks import (
-    ALTCW,
-    ALTPR,
     CONVERTING,
     GRANTED,
     MASTER_COPY,
+    ORPHAN,
     OVERLAP,
     OVERLAP_CANCEL,
     OVERLAP_UNLOCK,
@@ -32,7 +31,7 @@ from dlm.core.directory import Why, check_master, find, forget_entry, look_up
 from dlm.core.events import NO_VALUE
 from dlm.core.locking import ALTMODE, DEMOTED
 from dlm.core.messages import LockMessage, MessageType
-from dlm.core.modes import CW, IV, NL, PR, RETURNED, VALUE_MOVES, is_down_conversion
+from dlm.core.modes import IV, NL, RETURNED, VALUE_MOVES, hash_name, is_down_conversion
 from dlm.core.results import queue_blocking, queue_completion
 from dlm.core.sending import answer, answer_unknown, ask, stop_waiting
 from dlm.core.state import Refused, State, revert
@@ -46,7 +45,10 @@ T = MessageType
 
 def _take_flags(lock: LockBlock, message: LockMessage) -> None:
     lock.status_flags = message.status_flags
-    lock.flags = (lock.flags & ~SHARED_FLAGS) | (message.lock_flags & SHARED_FLAGS)
+    # Quirk: when a grant crosses its owner's close, a 6.1 kernel forgets that the lock is an orphan
+    # (and reports the grant to a file that is no more). It is its own node that knows this.
+    taken = SHARED_FLAGS if lock.is_master_copy else SHARED_FLAGS & ~ORPHAN
+    lock.flags = (lock.flags & ~taken) | (message.lock_flags & taken)
 
 
 def _take_value(lock: LockBlock, message: LockMessage) -> None:
@@ -127,11 +129,10 @@ def _repeat_remove(state: State, name: bytes) -> None:
     key = state.resources.key(name)
     if key in state.resources.in_use or key in state.resources.tossed:
         return
-    probe = state.resources.create(name, in_use=False)
-    del state.resources.tossed[key]
-    directory = state.directory_node(probe.hash)
+    hashed = hash_name(name)
+    directory = state.directory_node(hashed)
     if directory != state.node:
-        state.send(directory, LockMessage(T.REMOVE, hash=probe.hash, name=name))
+        state.send(directory, LockMessage(T.REMOVE, hash=hashed, name=name))
 
 
 def _convert(state: State, source: int, message: LockMessage) -> None:
@@ -192,15 +193,6 @@ def _cancel(state: State, source: int, message: LockMessage) -> None:
 # ---- messages from a master ---------------------------------------------------------------------
 
 
-def _apply_alternative(lock: LockBlock) -> None:
-    """The master granted ALTPR's or ALTCW's mode (munge_altmode)."""
-    if lock.status_flags & ALTMODE:
-        if lock.exflags & ALTPR:
-            lock.requested_mode = PR
-        elif lock.exflags & ALTCW:
-            lock.requested_mode = CW
-
-
 def _apply_demotion(lock: LockBlock) -> None:
     """The master lowered our granted mode to NL (munge_demoted)."""
     if lock.status_flags & DEMOTED and IV not in (lock.requested_mode, lock.granted_mode):
@@ -208,7 +200,12 @@ def _apply_demotion(lock: LockBlock) -> None:
 
 
 def _grant_process_copy(state: State, lock: LockBlock, message: LockMessage) -> None:
-    """The lock is granted there, so it is granted here (grant_lock_pc)."""
+    """The lock is granted there, so it is granted here (munge_altmode, grant_lock_pc)."""
+    if lock.status_flags & ALTMODE:
+        # Quirk: a 6.1 kernel forgets this for conversions, and with both flags always takes PR. Its
+        # process copy then has the mode asked for: the next conversion may be a downward one here
+        # and not at the master, whose reply is taken for another one's, and nobody can unlock it.
+        lock.requested_mode = message.granted_mode
     if (
         lock.value_attached
         and lock.exflags & VALBLK
@@ -238,7 +235,6 @@ def _request_reply(state: State, source: int, message: LockMessage) -> None:
     elif result in (0, -errno.EINPROGRESS):
         _take_flags(lock, message)
         lock.remote_id = message.lock_id
-        _apply_alternative(lock)
         if result:
             state.add(resource, lock, WAITING)
         else:
@@ -246,25 +242,34 @@ def _request_reply(state: State, source: int, message: LockMessage) -> None:
             queue_completion(state, lock, 0)
         operations.confirm_master(state, resource, result)
     elif result in (-errno.EBADR, -errno.ENOTBLK):
-        _request_again(state, resource, lock, result)
+        _request_again(state, resource, lock)
     _send_overlap(state, resource, lock, result)
     state.settle(lock)
 
 
-def _request_again(state: State, resource: Resource, lock: LockBlock, result: int) -> None:
+def _request_again(state: State, resource: Resource, lock: LockBlock) -> None:
     """The node that we asked is not the master: look it up anew."""
     if state.node not in (resource.directory_node, resource.master):
         resource.master = 0
         resource.nodeid = -1
         lock.nodeid = -1
     if lock.flags & OVERLAP:
-        queue_completion(state, lock, -EUNLOCK if lock.flags & OVERLAP_UNLOCK else -ECANCEL)
-        operations.confirm_master(state, resource, result)
-        state.end(lock)
+        _give_up(state, resource, lock)
         return
     operations.request(state, resource, lock)
     if resource.master == state.node:
         operations.confirm_master(state, resource, 0)
+
+
+def _give_up(state: State, resource: Resource, lock: LockBlock) -> None:
+    """End a request for which a cancel or unlock was remembered; the next one goes on.
+
+    Quirk: when a lookup is given up and another node is the master, a 6.1 kernel forgets the locks
+    that wait for it: they and all that come while the resource lives hang.
+    """
+    queue_completion(state, lock, -EUNLOCK if lock.flags & OVERLAP_UNLOCK else -ECANCEL)
+    operations.confirm_master(state, resource, -errno.EAGAIN)
+    state.end(lock)
 
 
 def _send_overlap(state: State, resource: Resource, lock: LockBlock, result: int) -> None:
@@ -344,7 +349,6 @@ def finish_cancel(
 def _grant(state: State, source: int, message: LockMessage) -> None:
     lock = _find_process_copy(state, source, message)
     _take_flags(lock, message)
-    _apply_alternative(lock)
     _grant_process_copy(state, lock, message)
     queue_completion(state, lock, 0)
 
@@ -391,8 +395,7 @@ def _lookup_reply(state: State, source: int, message: LockMessage) -> None:
     else:
         resource.master = resource.nodeid = master
     if lock.flags & OVERLAP:
-        queue_completion(state, lock, -EUNLOCK if lock.flags & OVERLAP_UNLOCK else -ECANCEL)
-        state.end(lock)
+        _give_up(state, resource, lock)
     else:
         operations.request(state, resource, lock)
     if ours:

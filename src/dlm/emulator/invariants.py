@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from dlm.core.blocks import (
+    CONVDEADLK,
     CONVERTING,
     GRANTED,
     HEADQUE,
@@ -61,6 +62,11 @@ def _own_locks(core: Lockspace) -> Iterator[LockBlock]:
         yield from (lock for lock in _locks(resource) if not lock.is_master_copy)
 
 
+def _may_be_demoted(lock: LockBlock) -> bool:
+    # Linux 6.1 fs/dlm/lock.c, demote: the master alone knows it until the conversion is granted.
+    return lock.status == CONVERTING and bool(lock.exflags & CONVDEADLK)
+
+
 # ---- at every step ------------------------------------------------------------------------------
 
 
@@ -76,6 +82,7 @@ def granted_modes_are_compatible(cluster: Cluster) -> None:
                 under_way = (
                     lock.wait_type in (MessageType.UNLOCK, MessageType.CONVERT)
                     or lock.flags & OVERLAP_UNLOCK
+                    or (lock.is_process_copy and _may_be_demoted(lock))
                 )
                 if lock.granted_mode != IV and not under_way:
                     held[lock.resource.key].append((core.node, lock))

@@ -47,7 +47,7 @@ Frame = tuple[int | None, Payload]
 class Link:
     """What one node keeps about one node id (struct midcomms_node and its connection)."""
 
-    __slots__ = ("flying", "known", "next_receive", "next_send", "retry", "waiting")
+    __slots__ = ("flying", "known", "last_due", "next_receive", "next_send", "retry", "waiting")
 
     def __init__(self) -> None:
         self.known = False
@@ -56,6 +56,7 @@ class Link:
         self.next_receive = 0
         self.waiting: deque[Frame] = deque()
         self.flying: deque[tuple[Event, Frame]] = deque()
+        self.last_due = 0.0
         self.retry: Event | None = None
 
 
@@ -355,12 +356,15 @@ class Network:
 
     def _fly(self, endpoint: Endpoint, nodeid: int, link: Link, frame: Frame) -> None:
         scheduler = self._scheduler
-        landing = partial(self._land, endpoint, nodeid, link)
-        event = scheduler.schedule(scheduler.random.uniform(*LATENCY), landing)
+        event = scheduler.schedule(
+            scheduler.random.uniform(*LATENCY),
+            partial(self._land, endpoint, nodeid, link),
+            not_before=link.last_due,
+        )
+        link.last_due = event.time
         link.flying.append((event, frame))
 
     def _land(self, endpoint: Endpoint, nodeid: int, link: Link) -> None:
-        # Frames of one link land in the order in which they left, whichever event fires first.
         route = self.route(endpoint, nodeid)
         if route is None:
             self._cut(endpoint, nodeid, link)

@@ -31,14 +31,11 @@ PATIENCE = 1_000_000
 class Event:
     """Something that will happen; ``action`` None: it has happened or was cancelled."""
 
-    __slots__ = ("action", "idle", "round", "sent")
+    __slots__ = ("action", "idle", "round", "time")
 
-    def __init__(
-        self, action: Callable[[], None], idle: bool, round_: int, sent: bool = False
-    ) -> None:
+    def __init__(self, time: float, action: Callable[[], None], idle: bool, round_: int) -> None:
+        self.time = time
         self.action: Callable[[], None] | None = action
-        self.sent = sent
-        """An idle event brought it about: a question or an answer on its way, no timer."""
         self.idle = idle
         self.round = round_
 
@@ -49,8 +46,8 @@ class Scheduler:
     An event is *idle* when it only looks whether something has changed: a barrier poll, a toss
     scan, an attempt to connect. What is scheduled while an idle event runs is idle too, unless the
     world's ``progress`` has moved since that event began. The world is *stalled* when only idle
-    events are left and one round of them changed nothing; and a second round, when the first began
-    with answers on their way, which may be out of date.
+    events are left and two rounds of them changed nothing: in the first, answers may come to
+    questions that were asked before the last change, in the second all of them are fresh.
     """
 
     def __init__(self, seed: int = 0, *, keep_trace: bool = False) -> None:
@@ -77,25 +74,36 @@ class Scheduler:
         self._round = 0
         self._round_progress = -1  # progress when the round began; -1: no round
         self._left = 0  # events of this round that have not happened yet
-        self._doubtful = False  # the round began with answers on their way
+        self._fresh = False  # this is the second round since the last change
 
     # ---- events ---------------------------------------------------------------------------------
 
-    def schedule(self, delay: float, action: Callable[[], None], *, idle: bool = False) -> Event:
-        """Let ``action`` happen after ``delay`` virtual seconds; events of one time keep order."""
+    def schedule(
+        self,
+        delay: float,
+        action: Callable[[], None],
+        *,
+        idle: bool = False,
+        not_before: float = 0.0,
+    ) -> Event:
+        """Let ``action`` happen after ``delay`` virtual seconds, but not before ``not_before``.
+
+        Events of one time happen in the order in which they were scheduled.
+        """
         running = self._running
+        time = max(self.now + delay, not_before)
         if idle:
-            event = Event(action, True, 0)
+            event = Event(time, action, True, 0)
         elif running is not None and running.idle and self.progress == self._before:
-            event = Event(action, True, running.round, sent=True)
+            event = Event(time, action, True, running.round)
             if running.round == self._round:
                 self._left += 1
         else:
-            event = Event(action, False, 0)
+            event = Event(time, action, False, 0)
             self._busy += 1
             self._round_progress = -1
         self._sequence += 1
-        heappush(self._heap, (self.now + delay, self._sequence, event))
+        heappush(self._heap, (time, self._sequence, event))
         return event
 
     def cancel(self, event: Event | None) -> None:
@@ -136,10 +144,10 @@ class Scheduler:
             return False
         if self._round_progress != self.progress:
             self._begin_round()
-            self._doubtful = any(event.action and event.sent for _, _, event in self._heap)
-        if self._left == 0 and self._doubtful:
-            self._doubtful = False
+            self._fresh = False
+        if self._left == 0 and not self._fresh:
             self._begin_round()
+            self._fresh = True
         return self._left == 0
 
     def run_until(

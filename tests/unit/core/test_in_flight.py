@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from dlm.core.messages import MessageType, RecoveryType
+from dlm.terms import InternalFlag, StatusFlag
 from tests.unit.core.world import (
     BLOCKS,
     CANCELLED,
@@ -307,6 +308,24 @@ def test_operations_that_overlap(label: str) -> None:
     assert copies == (not ends)
 
 
+def test_a_granted_conversion_makes_its_cancel_void_at_once() -> None:
+    """The user sees the grant and may go on, although the cancel has not been answered."""
+    world, user, _, lock_id = overlapping(PR, blocked=False)
+    user.convert(lock_id, EX)
+    user.cancel(lock_id)
+    world.held, kept = types(T.CANCEL_REPLY), world.kept
+    world.kept = []
+    world.wire.extend(kept)
+    world.deliver()
+    assert user.results() == [(lock_id, GRANTED)]
+
+    assert user.convert(lock_id, PR) == 0
+    world.release()
+
+    assert user.results() == [(lock_id, GRANTED)]
+    assert world.spaces[2].waiters() == []
+
+
 def test_a_deadlock_is_a_cancel_with_another_status() -> None:
     """DEADLOCK of a conversion that waits at another master completes with EDEADLK."""
     world, user, _, lock_id = overlapping(NL, blocked=True)
@@ -318,6 +337,61 @@ def test_a_deadlock_is_a_cancel_with_another_status() -> None:
 
     assert user.results() == [(lock_id, -errno.EDEADLK)]
     assert world.lock(2, lock_id).granted_mode == NL
+
+
+@pytest.mark.parametrize(
+    ("flag", "wanted", "given"),
+    [(F.ALTPR, EX, PR), (F.ALTCW, EX, CW), (F.ALTPR | F.ALTCW, PR, CW)],
+)
+@pytest.mark.parametrize("converts", [False, True])
+def test_both_copies_have_the_alternative_mode(
+    converts: bool, flag: int, wanted: int, given: int
+) -> None:
+    """ALTPR and ALTCW: what the other node's master grants is what the holder has.
+
+    Quirk: after a conversion a 6.1 kernel's holder shows the mode that it asked for, and with both
+    flags always PR.
+    """
+    world, user, name, lock_id = overlapping(NL if converts else None, blocked=False)
+    world.release()
+    other = world.user(1)
+    other.lock(name, given)
+
+    if converts:
+        user.convert(lock_id, wanted, flag)
+    else:
+        lock_id = user.lock(name, wanted, flag)
+    world.deliver()
+
+    (result,) = user.whole_results()
+    assert (result.status, result.flags) == (GRANTED, StatusFlag.ALTMODE)
+    process_copy = world.lock(2, lock_id)
+    assert process_copy.granted_mode == given
+    assert world.lock(1, process_copy.remote_id).granted_mode == given
+
+
+def test_a_grant_that_crosses_its_owners_close() -> None:
+    """The waiting PERSISTENT request of a file that closes is granted meanwhile: it is an orphan.
+
+    Quirk: a 6.1 kernel forgets that it is one.
+    """
+    world = World(1, 2).up()
+    name = world.name(directory=1)
+    holder = world.user(1)
+    held = holder.lock(name, EX)
+    user = world.user(2)
+    lock_id = user.lock(name, CR, F.PERSISTENT)
+    world.deliver()
+    world.held = types(T.CANCEL)
+    user.close()
+    holder.unlock(held)
+    world.deliver()
+
+    world.release()
+
+    assert world.lock(2, lock_id).granted_mode == CR
+    assert world.lock(2, lock_id).flags & InternalFlag.ORPHAN
+    assert world.user(2).adopt(name, CR) == lock_id
 
 
 # ---- PR and CW ----------------------------------------------------------------------------------

@@ -154,6 +154,23 @@ def test_an_answer_to_the_first_of_two_questions_is_ignored() -> None:
     assert (1, Timer.QUERY_RETRY) in world.timers
 
 
+def test_an_answer_to_an_earlier_recovery_is_ignored() -> None:
+    """A reply says which recovery asked: after a stop and a start it is an old one."""
+    world = World(1, 2)
+    world.held = types(R.STATUS_REPLY)
+    world.start(1, 2, on=[1])
+    world.deliver()
+    ((_, _, old),) = world.kept
+    world.stop(1)
+    world.start(1, 2, on=[1])
+    world.deliver()
+
+    world.send(2, 1, old)
+
+    assert (1, Timer.QUERY_RETRY) in world.timers, "the question is still open"
+    assert world.status()[1] == 0
+
+
 def test_a_member_without_the_lockspace_counts_as_not_ready() -> None:
     """A node that has no such lockspace answers so; recovery waits for it with its own bit set."""
     world = World(1)

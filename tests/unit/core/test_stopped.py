@@ -238,6 +238,26 @@ def test_saved_messages_of_a_node_that_is_gone_are_dropped() -> None:
     assert sorted(lock.nodeid for lock in resource.granted) == [0, 2]
 
 
+def test_saved_messages_of_a_members_former_life_are_dropped() -> None:
+    """A member that left and came back in one start: what it sent before is not its any more."""
+    world = World(1, 2).up()
+    name = world.name(directory=1)
+    world.user(1).lock(name, CR)
+    user = world.user(2)
+    user.lock(name, CR)
+    world.deliver()
+    world.stop(1)
+    user.lock(name, CR)
+    world.deliver()
+    world.spaces[2] = World(2).spaces[2]
+
+    world.start(1, 2, new=[2])
+    world.settle(40)
+
+    (resource,) = world.spaces[1].resources()
+    assert [lock.nodeid for lock in resource.granted] == [0]
+
+
 def test_without_a_directory_every_saved_message_is_dropped() -> None:
     """All is rebuilt and resent then, so no saved message can be told from a stale one."""
     world = World(1, 2).without_directory().up()

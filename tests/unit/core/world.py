@@ -102,23 +102,31 @@ class User:
     def lock(self, name: bytes, mode: int, flags: int = 0, block: bytes = bytes(32)) -> int:
         """Request a lock; return its id or -errno."""
         return self._ask(
-            lambda call: Request(call, self.file, self.pid, name, mode, flags, ARGS, value=block)
+            lambda call: Request(
+                call, self.file, self.pid, name, int(mode), int(flags), ARGS, value=block
+            )
         )
 
     def convert(self, lock_id: int, mode: int, flags: int = 0, block: bytes = bytes(32)) -> int:
         """Convert a lock; return 0 or -errno."""
-        flags |= F.CONVERT
+        flags = int(flags | F.CONVERT)
         return self._ask(
-            lambda call: Convert(call, self.file, self.pid, lock_id, mode, flags, ARGS, value=block)
+            lambda call: Convert(
+                call, self.file, self.pid, lock_id, int(mode), flags, ARGS, value=block
+            )
         )
 
     def adopt(self, name: bytes, mode: int, flags: int = F.PERSISTENT) -> int:
         """Adopt an orphan; return its id or -errno."""
-        return self._ask(lambda call: Adopt(call, self.file, self.pid, name, mode, flags, ARGS))
+        return self._ask(
+            lambda call: Adopt(call, self.file, self.pid, name, int(mode), int(flags), ARGS)
+        )
 
     def unlock(self, lock_id: int, flags: int = 0, block: bytes = bytes(32)) -> int:
         """Unlock, or cancel with that flag; return 0 or -errno."""
-        return self._ask(lambda call: Unlock(call, self.file, lock_id, flags, ARGS, value=block))
+        return self._ask(
+            lambda call: Unlock(call, self.file, lock_id, int(flags), ARGS, value=block)
+        )
 
     def cancel(self, lock_id: int) -> int:
         """Cancel; return 0 or -errno."""

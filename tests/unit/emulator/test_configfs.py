@@ -168,11 +168,11 @@ def test_removed_members_are_remembered_until_a_start_reads_them() -> None:
 def test_removing_any_cluster_forgets_the_lists() -> None:
     """Whichever cluster goes, members and comms are not found any more."""
     tree, configfs, _ = configfs_of("6.1")
-    tree.make_directory("dlm/c/comms/1")
-    put(tree, "dlm/c/comms/1/nodeid", b"1")
-    put_member(tree, 1)
-    tree.make_directory("dlm/other")
-    tree.remove_directory("dlm/other")
+    tree.make_directory("dlm/newest")
+    tree.make_directory("dlm/newest/spaces/test")
+    assert configfs.read_members("test") == ((), frozenset())
+    tree.remove_directory("dlm/c/spaces/test")
+    tree.remove_directory("dlm/c")
 
     assert configfs.read_members("test") is None
 

@@ -304,6 +304,29 @@ def test_what_a_node_sent_before_it_crashed_is_lost_with_it() -> None:
     assert world.got[2] == []
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_partition_while_some_have_landed(at_once: bool) -> None:
+    """Wherever the network parts, what has arrived has arrived in order, and the rest comes later.
+
+    Latencies of single messages must not let a later one take an earlier one's place.
+    """
+    for steps in range(40):
+        world = World()
+        world.greet(1, 2)
+        for number in range(20):
+            world.nodes[1].send(2, number, sequenced=True)
+        for _ in range(steps):
+            world.scheduler.step()
+        world.network.partition(NAMES[1], NAMES[2])
+        landed = world.payloads(2)
+        if not at_once:
+            world.scheduler.settle()
+        assert world.payloads(2) == landed == list(range(len(landed)))
+        world.network.heal(NAMES[1], NAMES[2])
+        world.scheduler.settle()
+        assert world.payloads(2) == list(range(20))
+
+
 def test_a_partition_keeps_messages_and_their_order() -> None:
     """What flies when the network parts waits in front of what is sent later; healing sends all."""
     world = World()
