@@ -67,6 +67,16 @@ def test_modes_and_inodes_are_the_nodes(node: FakeNode, machine: Machine) -> Non
     assert machine.backend.stat(COMM).inode != first.inode
 
 
+def test_what_was_made_anew_unseen_is_another(node: FakeNode, machine: Machine) -> None:
+    """A group that went and came back between two looks has the new one's inode number."""
+    machine.mkdir("config/dlm/cluster", COMM)
+    first = machine.backend.stat(COMM)
+    twin = node.twin()
+    twin.remove_directory(COMM)
+    twin.make_directory(COMM)
+    assert machine.backend.stat(COMM).inode == twin.stat(COMM).inode != first.inode
+
+
 def test_refusals_of_mkdir_are_the_nodes(machine: Machine) -> None:
     """Sysfs makes no directories; the error names the path."""
     with pytest.raises(PermissionError) as caught:
