@@ -501,3 +501,13 @@ def test_without_rights_nothing_can_be_set(abi: str) -> None:
         world.control("nodea").set_node(IDS["nodeb"], "10.0.0.2")
     assert caught.value.errno == errno.EACCES
     assert re.search("dlm-node", str(caught.value))
+
+
+@pytest.mark.parametrize("abi", ABIS)
+def test_a_rejoined_node_may_be_in_use_elsewhere(abi: str) -> None:
+    """Mainline refuses, for it would have to cut the other lockspace's connection."""
+    world = running(abi, "nodea", "nodeb")
+    world.start(lockspace="more")
+    world.stop()
+    written = lines(start("test", 2, [1, 2], rejoined=[2]), world)
+    assert written == [f"write {TEST}/members 1 2", START[abi]]
