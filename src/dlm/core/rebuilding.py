@@ -80,11 +80,19 @@ def _settle_waiter(state: State, lock: LockBlock) -> None:
         finish_unlock(state, lock, unlocked)
     elif kind == MessageType.CANCEL:
         finish_cancel(state, lock, cancelled)
+        if lock.flags & OVERLAP_UNLOCK and lock.wait_count:
+            # Quirk: a 6.1 kernel forgets the unlock that overlapped the cancel.
+            _settle_waiter(state, lock)
 
 
 def _settle_conversion(state: State, lock: LockBlock) -> None:
     if is_middle_conversion(lock.granted_mode, lock.requested_mode):
         queue_converting(state, lock)
+        if lock.flags & OVERLAP:
+            # Quirk: a 6.1 kernel forgets the cancel or unlock that overlapped such a conversion, so
+            # that the lock of a file that was closed stays for ever.
+            _settle_waiter(state, lock)
+            return
         if state.profile.guesses_middle_conversions:
             # Whether PR or CW was granted cannot be known before all locks are rebuilt.
             lock.granted_mode = IV

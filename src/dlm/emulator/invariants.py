@@ -28,10 +28,12 @@ from dlm.core.blocks import (
 from dlm.core.lockspace import Lockspace
 from dlm.core.messages import MessageType
 from dlm.core.modes import COMPATIBLE, IV
-from dlm.terms import RecoverStatus
+from dlm.terms import LockMode, RecoverStatus
 
 if TYPE_CHECKING:
     from dlm.emulator.cluster import Cluster
+
+CW, PR = int(LockMode.CW), int(LockMode.PR)
 
 Group = list[Lockspace]
 """The nodes of one lockspace that run with the same members."""
@@ -62,9 +64,12 @@ def _own_locks(core: Lockspace) -> Iterator[LockBlock]:
         yield from (lock for lock in _locks(resource) if not lock.is_master_copy)
 
 
-def _may_be_demoted(lock: LockBlock) -> bool:
-    # Linux 6.1 fs/dlm/lock.c, demote: the master alone knows it until the conversion is granted.
-    return lock.status == CONVERTING and bool(lock.exflags & CONVDEADLK)
+def _may_have_given_up(lock: LockBlock) -> bool:
+    # The master has demoted the lock, or has granted it CW for PR or PR for CW; its process copy
+    # learns of either with the grant, which is on its way.
+    return lock.status == CONVERTING and (
+        bool(lock.exflags & CONVDEADLK) or {lock.granted_mode, lock.requested_mode} == {CW, PR}
+    )
 
 
 # ---- at every step ------------------------------------------------------------------------------
@@ -82,7 +87,7 @@ def granted_modes_are_compatible(cluster: Cluster) -> None:
                 under_way = (
                     lock.wait_type in (MessageType.UNLOCK, MessageType.CONVERT)
                     or lock.flags & OVERLAP_UNLOCK
-                    or (lock.is_process_copy and _may_be_demoted(lock))
+                    or (lock.is_process_copy and _may_have_given_up(lock))
                 )
                 if lock.granted_mode != IV and not under_way:
                     held[lock.resource.key].append((core.node, lock))
