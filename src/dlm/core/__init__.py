@@ -16,7 +16,9 @@ Decides: every rule of the lock manager and of recovery. May not know: I/O, cloc
 ``users``         the device's commands; orphans, close, purge
 ``receiving``     what messages do
 ``rebuilding``    what recovery does to locks
-``recovery``      its steps and barriers
+``recovery``      one recovery: what it waits for, how it ends
+``steps``         its steps and barriers
+``answering``     what another node's recovery is told
 ``lockspace``     the machine: ``step(input) -> outputs``
 ================  =================================================================
 """

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from dlm.core import directory, rebuilding, receiving, results, users
+from dlm.core.answering import answer
 from dlm.core.blocks import LockBlock, Resource
 from dlm.core.events import (
     Adopt,
@@ -40,8 +41,9 @@ from dlm.core.events import (
     Unlock,
 )
 from dlm.core.messages import LockMessage, RecoveryMessage, RecoveryType
-from dlm.core.recovery import Recovery, RecoveryFailed, answer
+from dlm.core.recovery import Recovery, RecoveryFailed
 from dlm.core.state import OpenFileState, Refused, State
+from dlm.core.steps import recover
 from dlm.core.users2005 import COMMANDS_2005
 from dlm.terms import KernelProfile, NodeId, RecoverStatus
 
@@ -256,7 +258,9 @@ class Lockspace:
         state.recovery_stopped = False
         if start.finish_later:
             state.recover_status = 0  # a start may follow a start without a stop between
-        self._recovery = Recovery(state, sequence, start.members, finish_later=start.finish_later)
+        self._recovery = Recovery(
+            state, sequence, start.members, recover, finish_later=start.finish_later
+        )
         self._drive(self._recovery.begin)
 
     def _drive(self, go_on: Callable[[], bool]) -> None:

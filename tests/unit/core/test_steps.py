@@ -12,7 +12,8 @@ import pytest
 
 from dlm.core.events import Timer
 from dlm.core.messages import Message, RecoveryType
-from dlm.core.recovery import QUERY_RETRY, STEPS
+from dlm.core.recovery import QUERY_RETRY
+from dlm.core.steps import STEPS
 from dlm.terms import RecoverStatus
 from tests.unit.core.world import CR, NL, World, types
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
+from dlm.core.answering import NAMES_ROOM
 from dlm.core.events import Timer
 from dlm.core.messages import LockMessage, MessageType, RecoveryType
 from dlm.core.modes import hash_name
-from dlm.core.recovery import NAMES_ROOM
 from tests.unit.core.world import (
     CR,
     EX,
