@@ -7,6 +7,7 @@ whichever backend it has. And the 18 steps of the usage document, on three machi
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -18,8 +19,8 @@ from tests.cli.test_locks import *  # noqa: F403
 from tests.cli.tool import Shell
 from tests.fakefs.nodes import FakeCluster
 
-# In their place: test_without_rights_one_may_not_look_at_the_state.
-del test_without_rights_one_may_still_look, test_without_rights_a_join_shows_as_one  # noqa: F821
+# In its place: test_without_rights_one_may_not_ask_what_is_done and what follows it.
+del test_without_rights_one_may_still_look  # noqa: F821
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +53,32 @@ def test_the_18_steps(monkeypatch: pytest.MonkeyPatch, abi: str, call: tuple[str
         assert call in [each[:2] for each in clusters[0].node(name).last_files.calls]
 
 
-@pytest.mark.parametrize("line", ["get_done test", "ls"])
-def test_without_rights_one_may_not_look_at_the_state(line: str) -> None:
+def test_without_rights_one_may_not_ask_what_is_done() -> None:
     """The state directory has mode 0700 where there are modes; of the emulator's anybody reads."""
     shell = Shell("nodea")
     shell.start()
-    ran = shell.run(line, privileged=False)
+    ran = shell.run("get_done test", privileged=False)
     assert (ran.code, ran.out) == (4, "")
     assert ran.err.endswith("(EACCES); be root\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "state", "waits_for"), [("", "running", "-"), ("stop test", "stopped", "?")]
+)
+def test_without_rights_one_sees_what_the_kernel_shows(
+    before: str, state: str, waits_for: str
+) -> None:
+    """``ls`` says ``?`` for what is remembered in a directory of mode 0700, and why, once."""
+    shell = Shell("nodea")
+    shell.start()
+    if before:
+        shell.do(before)
+    for line in ("ls", "ls test"):
+        ran = shell.run(line, privileged=False)
+        assert ran.code == 0
+        row = ["test", "0", "1", state, "?", "?", "-", waits_for]
+        assert ran.out.splitlines()[1].split() == row
+        note = "what is remembered of starts and answers is for root to read: not shown"
+        assert ran.err == f"dlm_tool: {line}: note: {note}\n"
+    (view,) = json.loads(shell.run("ls --json", privileged=False).out)["lockspaces"]
+    assert (view["start"], view["done"], view["recover_status"] > 0) == (None, None, not before)

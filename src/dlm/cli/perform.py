@@ -268,11 +268,16 @@ def _row(view: LockspaceView) -> tuple[str, ...]:
         str(view.lockspace_id),
         " ".join(str(nodeid) for nodeid, _ in view.members) or "-",
         view.phase.value,
-        str(view.last_start),
-        str(view.done),
+        _cell(view.last_start),
+        _cell(view.done),
         view.controller or "-",
-        view.waits_for or "-",
+        _cell(view.waits_for),
     )
+
+
+def _cell(value: int | str | None) -> str:
+    """Return a cell of the table: ``?`` stands for what only root may know."""
+    return "?" if value is None else str(value) or "-"
 
 
 def _json_of(view: LockspaceView) -> Json:

@@ -6,23 +6,28 @@ May not know: how a dialect finds things out; what to do about them.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from dlm.control.common import absent, dialect, in_the_way
-from dlm.control.plan import Ask, Plan
+from dlm.control.plan import Ask, Note, Plan, T
 from dlm.control.seen import Phase, Seen
-from dlm.control.state import LockspaceState, contradictions, recall, recall_nodes
+from dlm.control.state import LockspaceState, NodeState, contradictions, recall, recall_nodes
 from dlm.errors import NoDlmError, RefusedError
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSetting:
-    """A node as it was set; ``weight`` is the one that the next start gives it."""
+    """A node as it was set.
+
+    ``weight`` is the one that the next start gives it, None to whom may not read what is
+    remembered.
+    """
 
     nodeid: int
     addresses: tuple[str, ...]
     local: bool
-    weight: int
+    weight: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class LockspaceView:
     wrote there, those of the last one). ``last_start`` is 0 when no start is remembered, ``done``
     the last start seen done. ``controller`` names who controls it, if anybody but the caller does.
     ``waits_for`` says what its phase waits for, "" when for nothing. ``contradictions`` say where
-    the kernel and what was remembered disagree.
+    the kernel and what was remembered disagree. To whom may not read what is remembered,
+    ``last_start``, ``done`` and, unless the lockspace runs, ``waits_for`` are None.
     """
 
     name: str
@@ -42,10 +48,10 @@ class LockspaceView:
     members: tuple[tuple[int, int], ...]
     recover_status: int
     minor: int | None
-    last_start: int
-    done: int
+    last_start: int | None
+    done: int | None
     controller: str | None
-    waits_for: str
+    waits_for: str | None
     contradictions: tuple[str, ...]
 
 
@@ -62,7 +68,7 @@ class NodeView:
 def snapshot() -> Plan[NodeView]:
     """Return what the kernel shows; raises ``NoDlmError`` when there is no DLM."""
     nodes = yield from dialect.nodes()
-    known = yield from recall_nodes()
+    known = yield from _if_readable(recall_nodes())
     controller: str | None = yield Ask("controller")
     views = []
     for name in (yield from dialect.lockspaces()):
@@ -74,7 +80,7 @@ def snapshot() -> Plan[NodeView]:
             comm.nodeid,
             comm.addresses,
             comm.local,
-            known[comm.nodeid].weight if comm.nodeid in known else 1,
+            None if known is None else known.get(comm.nodeid, NodeState()).weight,
         )
         for comm in nodes.comms.values()
     )
@@ -96,8 +102,9 @@ def _view(name: str, controller: str | None) -> Plan[LockspaceView | None]:
     number = yield from dialect.read_id(name)
     if seen is None or number is None:
         return None
-    state = yield from recall(seen)
+    state = yield from _if_readable(recall(seen))
     members = yield from _members(name)
+    against = () if state is None else contradictions(state, seen, [each for each, _ in members])
     return LockspaceView(
         name,
         number,
@@ -105,12 +112,23 @@ def _view(name: str, controller: str | None) -> Plan[LockspaceView | None]:
         members,
         seen.status,
         seen.minor,
-        state.last_start,
-        state.done_now(seen),
+        state.last_start if state else None,
+        state.done_now(seen) if state else None,
         controller,
         (yield from _waits_for(seen, state)),
-        tuple(contradictions(state, seen, [nodeid for nodeid, _ in members])),
+        tuple(against),
     )
+
+
+def _if_readable(remembered: Plan[T]) -> Plan[T | None]:
+    """Return what is remembered; None, with a note, to whom may not read it."""
+    try:
+        return (yield from remembered)
+    except RefusedError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM}:
+            raise
+        yield Note("what is remembered of starts and answers is for root to read: not shown")
+        return None
 
 
 def _members(name: str) -> Plan[tuple[tuple[int, int], ...]]:
@@ -122,7 +140,9 @@ def _members(name: str) -> Plan[tuple[tuple[int, int], ...]]:
     return tuple((member.nodeid, member.weight) for member in members or ())
 
 
-def _waits_for(seen: Seen, state: LockspaceState) -> Plan[str]:
+def _waits_for(seen: Seen, state: LockspaceState | None) -> Plan[str | None]:
+    if state is None:
+        return "" if seen.phase is Phase.RUNNING else None
     started = state.last_start and not state.stopped
     match seen.phase:
         case Phase.JOINING if not state.join_answered:
