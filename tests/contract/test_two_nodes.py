@@ -28,7 +28,7 @@ from tests.contract.machine import (
     unlocked,
 )
 
-pytestmark = pytest.mark.emulator_only("needs several guests, which come with a later issue")
+pytestmark = pytest.mark.emulator_only("needs several guests on one network")
 
 NL, CR, CW, PR, PW, EX = LockMode
 F = LockFlag

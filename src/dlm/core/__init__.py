@@ -14,6 +14,7 @@ Decides: every rule of the lock manager and of recovery. May not know: I/O, cloc
 ``sending``       messages made, sent, waited for
 ``operations``    request, convert, unlock, cancel where they are asked for
 ``users``         the device's commands; orphans, close, purge
+``users2005``     the same for lock device 3.0.0
 ``receiving``     what messages do
 ``rebuilding``    what recovery does to locks
 ``recovery``      one recovery: what it waits for, how it ends

@@ -15,10 +15,17 @@ manager (dlm.core), byte offsets and text formats (dlm.abi), what programs are f
 ``sysfs``         dlm/<lockspace>
 ``misc``          dlm-control, dlm-monitor, dlm_plock, dlm_<lockspace>
 ``debugfs``       debug/dlm
+``module2005``    2005: the module
+``node_ioctl``    2005: dlm-node, node addresses
+``sysfs2005``     2005: dlm/<lockspace>
+``event``         2005: a lockspace of April, with event numbers
+``members``       2005: a lockspace of July, with a list of members
+``device2005``    2005: dlm-control, dlm_<lockspace>
 ``space``         one lockspace: between dlm.core and all of these
 ``pending``       calls that sleep, and what wakes them
 ``uevents``       kernel events
 ``state``         the control module's small directory
+``invariants``    what must hold in every cluster at every moment
 ``brief``         values as short texts, for the trace
 ``aio``           an asyncio event loop on virtual time
 ``realtime``      the virtual clock in step with a real one
