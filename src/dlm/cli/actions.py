@@ -228,7 +228,7 @@ _TABLE = (
         "lockspace with several users loses one of them only.\n",
         ("release test", "release test --no-answer"),
         (
-            Option("--no-answer", "leave the answer to the leave to dlm_tool terminate"),
+            Option("--no-answer", "return when the leave waits, and let terminate answer it"),
             FORCE,
         ),
     ),
@@ -267,7 +267,7 @@ _TABLE = (
         "list lockspaces",
         "Show the lockspaces of this node: id, members, state (joining, running, stopped,\n"
         "recovering, leaving), last start and last done start, who controls them, what they wait\n"
-        "for.\n",
+        "for; ? where that is remembered for root alone.\n",
         ("ls", "ls test --json"),
     ),
     Action(
