@@ -6,9 +6,9 @@ Mirrors: device.c of the DLM as posted to linux-kernel on 25 April 2005.
 
 As with the later device a lock is requested plain and *pinned* once it is granted: converted to its
 own mode with PERSISTENT. Any process may unlock and convert any lock by its id, and has to: nothing
-is adopted (ORPHAN would make one more lock), and nothing tells who owns a lock. The result of an
-orphan's operation comes to whoever asked for it, that of a living process's lock to that process:
-with ``force``, and for CANCEL, it is not waited for.
+is adopted (ORPHAN would make one more lock), and nothing tells who owns a lock. INFER: the result
+of an orphan's operation comes to whoever asked for it, that of a living process's lock to that
+process: with ``force``, and for CANCEL, it is not waited for.
 """
 
 from __future__ import annotations

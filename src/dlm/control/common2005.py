@@ -5,9 +5,10 @@ Decides: which of the two a lockspace shows; the ioctls on ``dlm-node``, the req
 May not know: how recovery is told (dlm.control.event, dlm.control.members).
 Mirrors: node_ioctl.c, device.c, member_sysfs.c of the DLM as posted in April and July 2005.
 
-That kernel shows no node and no address, so what was said to it is remembered, for one life of the
-directory ``dlm``: SET_LOCAL appends, and a create without a local address was a panic. Nor does it
-show a leave: a release that was begun here is remembered, any other is told by a uevent alone.
+INFER: that kernel shows no node and no address, so what was said to it is remembered, for one life
+of the directory ``dlm``: SET_LOCAL appends, and a create without a local address was a panic. Nor
+does it show a leave: a release that was begun here is remembered, any other is told by a uevent
+alone.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def write_id(name: str, number: int) -> Plan[None]:
 def takes_answer(name: str) -> Plan[bool]:
     """Say yes: an answer that comes before its question is kept for it, in both dialects.
 
-    With FORCEFREE nothing of the lockspace refuses a removal, so the question comes.
+    INFER: with FORCEFREE nothing of the lockspace refuses a removal, so the question comes.
     """
     del name
     yield from ()

@@ -231,6 +231,7 @@ class EventSpace(Space):
             self._recover()
 
     def _recover(self) -> None:
+        # INFER: of several starts that have waited behind a recovery the newest one runs.
         number, nodeids = self.events.starts[-1]
         self.events.starts.clear()
         self._recovering = number

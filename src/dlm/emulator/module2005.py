@@ -196,6 +196,7 @@ class Module2005(Module):
         assert isinstance(space, EventSpace | MembersSpace)
         self.bare_uevent("offline", space)
         yield space.leave_answered
+        # INFER: the device stays in /proc/misc until the leave is answered.
         self.boot.unregister_device(f"dlm_{space.name}")
         self._forget(space)
         return 0
@@ -226,7 +227,10 @@ class Module2005(Module):
 
 
 def _busy(space: Space) -> int:
-    """Return 0 for no locks, 1 for locks mastered elsewhere only, 2 for any mastered here."""
+    """Return 0 for no locks, 1 for locks mastered elsewhere only, 2 for any mastered here.
+
+    INFER: mastered here are all locks on resources that this node masters, other nodes' too.
+    """
     busy = 0
     for resource in space.core.resources():
         if resource.granted or resource.converting or resource.waiting or resource.lookups:

@@ -134,6 +134,7 @@ class Boot:
         return {name: minor for name, (minor, _) in reversed(self._devices.items())}
 
     def _misc_uevent(self, action: str, name: str, minor: int) -> None:
+        # INFER: the documents of 2005 name no events of misc devices, only those of kobjects.
         modern = self.profile.control == "configfs"
         where = "/devices/virtual/misc" if modern else "/class/misc"
         path = f"{where}/{name.replace('/', '!')}"
