@@ -17,11 +17,13 @@ from pathlib import Path
 import pytest
 
 import dlm
+from dlm.cli.served import Claim
 from dlm.errors import NoDlmError
 from dlm.ports import ReadAttribute
 from tests.cli.shells import PATIENCE, Shells
 from tests.cli.test_tool import tool
 from tests.contract.machine import Machine, refused
+from tests.needs import missing
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "sysfs" / "6.1" / "running"
 
@@ -101,6 +103,39 @@ def test_a_second_up_is_refused_while_the_first_one_lives(shells: Shells) -> Non
     assert (data["cleaned"], data["pid"], third.code) == (pid, shells.pid(), 0)
     assert shells.on("nodea", "ls").code == 0
     assert not (shells.directory / "nodec.sock").exists()
+
+
+def test_an_up_while_another_one_starts_is_refused(shells: Shells) -> None:
+    """The directory is claimed before there is a process id to name."""
+    shells.directory.mkdir(mode=0o700)
+    claim = Claim(str(shells.directory))
+    assert claim.take()
+    ran = shells.tool("emulator up --nodes nodea=10.0.0.1 DIR")
+    claim.close()
+    assert ran.code == 1
+    assert ran.err.endswith("a cluster is being started there: DIR (EBUSY)\n")
+
+
+def test_a_cluster_that_cannot_be_looked_at_is_not_said_to_be_absent(shells: Shells) -> None:
+    """As another user's, whose directory is 0700; a loop of links is refused to root, too."""
+    shells.directory.mkdir(mode=0o700)
+    assert "no cluster runs in DIR;" in shells.tool("emulator status DIR").err
+    (shells.directory / "pid").symlink_to("pid")
+    ran = shells.tool("emulator status DIR")
+    assert (ran.code, "no cluster of yours runs in DIR;" in ran.err) == (4, True)
+
+
+def test_a_directory_of_another_user_is_left_alone(shells: Shells) -> None:
+    """To root, too, who is not told to be root."""
+    if os.geteuid() != 0:
+        missing("no rights to give a directory away", "be root")
+    shells.directory.mkdir(mode=0o700)
+    os.chown(shells.directory, 65534, 65534)
+    ran = shells.tool("emulator up --nodes nodea=10.0.0.1 DIR")
+    assert ran.code == 4
+    advice = "be that user, or name another directory"
+    assert ran.err.endswith(f"it belongs to another user (EPERM); {advice}\n")
+    assert not list(shells.directory.iterdir())
 
 
 def _wait_for(process: int) -> None:

@@ -89,6 +89,7 @@ KERNEL_ADVICE = {
     ("members", errno.EINVAL): "a list of members waits: only a start that succeeds takes it",
     ("control", errno.EINVAL): "0 stops, 1 starts",
     ("unlock", errno.EINVAL): "these flags do not go together with an unlock",
+    ("emulator", errno.EPERM): "be that user, or name another directory",
 }
 """What to do about an errno of the kernel, by action."""
 
@@ -130,7 +131,7 @@ def _refused(error: RefusedError, action: str) -> tuple[ExitCode, str]:
     elif isinstance(error, ControlledError):
         advice = "use its own tools, or --force"
     elif number in {errno.EPERM, errno.EACCES}:
-        code, advice = ExitCode.NO_DLM, _NO_RIGHTS
+        code, advice = ExitCode.NO_DLM, KERNEL_ADVICE.get((action, number), _NO_RIGHTS)
     else:
         advice = KERNEL_ADVICE.get((action, number), "")
     text = f"refused, {error.message} ({errno_name(number)})"

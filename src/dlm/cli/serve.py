@@ -84,8 +84,9 @@ def _up(request: Request, directory: str) -> Shown:
         raise RefusedError(error.errno or 0, f"{directory}: {error.strerror}") from error
     try:
         if not claim.take():
-            text = f"a cluster runs there already (pid {claim.pid()}): {directory}"
-            raise RefusedError(errno.EBUSY, text)
+            pid = claim.pid()
+            what = f"runs there already (pid {pid})" if pid else "is being started there"
+            raise RefusedError(errno.EBUSY, f"a cluster {what}: {directory}")
         left = claim.pid()
         clean(directory)
         claim.put(0)
@@ -192,9 +193,10 @@ def _running(directory: str) -> Claim:
     """Return the claim of the cluster that runs in a directory; ``NoDlmError`` when none does."""
     advice = f"start one: {PROGRAM} emulator up --nodes NAME=ADDRESS,... {directory}"
     try:
-        if not os.path.exists(os.path.join(directory, "pid")):
-            raise NoDlmError(f"no cluster runs in {directory}", advice)
+        os.stat(os.path.join(directory, "pid"))  # a claim would make one
         claim = Claim(directory)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoDlmError(f"no cluster runs in {directory}", advice) from error
     except OSError as error:
         raise NoDlmError(f"no cluster of yours runs in {directory}", advice) from error
     if claim.take() or not claim.pid():
