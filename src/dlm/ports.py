@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any, Protocol
+
+from dlm.record import Record
 
 
 class OpenFlags(IntFlag):
@@ -37,8 +38,7 @@ class PollEvents(IntFlag):
     WRNORM = 0x100
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(Record):
     """What stat(2) says of an attribute or directory: type and permission bits, inode number."""
 
     mode: int
@@ -48,65 +48,56 @@ class Stat:
 # ---- calls, as values, so that they can be submitted, planned, traced and sent ------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ReadAttribute:
+class ReadAttribute(Record):
     """Open, read to the end, close; result: bytes."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class WriteAttribute:
+class WriteAttribute(Record):
     """Open write-only, exactly one write(2), close; result: its return value."""
 
     path: str
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ListDirectory:
+class ListDirectory(Record):
     """Names in a directory, sorted; result: list of str."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class MakeDirectory:
+class MakeDirectory(Record):
     """mkdir(2); result: None."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveDirectory:
+class RemoveDirectory(Record):
     """rmdir(2); result: None."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class StatPath:
+class StatPath(Record):
     """stat(2); result: ``Stat``."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceWrite:
+class DeviceWrite(Record):
     """write(2) on an open device; result: its return value, which is data."""
 
     request: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceRead:
+class DeviceRead(Record):
     """read(2) on an open device; result: bytes."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceClose:
+class DeviceClose(Record):
     """close(2) of the device; the ``Device`` is closed for its holder at once; result: None."""
 
 
@@ -161,8 +152,7 @@ class Device(Protocol):
         """Close the file (sleeps while its lockspace is stopped); closing twice is fine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uevent:
+class Uevent(Record):
     """One kernel event: the header line ``add@/kernel/dlm/test`` and the keys in order."""
 
     header: str

@@ -7,7 +7,7 @@ Mirrors: the tool of 2005 (names, argument order); poll_done waits, ls, demo and
 
 from __future__ import annotations
 
-from dlm.control.record import Record
+from dlm.record import Record
 
 
 class Argument(Record):

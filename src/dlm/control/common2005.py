@@ -42,7 +42,6 @@ from dlm.control.plan import (
     write_number,
 )
 from dlm.control.reasons import CheckError, Reason
-from dlm.control.record import Record
 from dlm.control.seen import Comm, Member, Membership, Nodes, Phase, Seen
 from dlm.control.state import (
     NodeState,
@@ -55,6 +54,7 @@ from dlm.control.state import (
 )
 from dlm.errors import RefusedError
 from dlm.ports import DeviceClose, DeviceWrite, Stat, WriteAttribute
+from dlm.record import Record
 from dlm.terms import ReleaseFlag
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import errno
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias, TypeVar
 
-from dlm.control.record import Record
 from dlm.errors import RefusedError
 from dlm.ports import (
     Call,
@@ -30,6 +29,7 @@ from dlm.ports import (
     StatPath,
     WriteAttribute,
 )
+from dlm.record import Record
 
 T = TypeVar("T")
 

@@ -17,7 +17,6 @@ from dlm.control.life import answered
 from dlm.control.nodes import lockspace_running_with
 from dlm.control.plan import Note, Plan, Result, Waiting, WaitUntil, locked
 from dlm.control.reasons import CheckError, Reason
-from dlm.control.record import Record
 from dlm.control.seen import Member, Membership, Nodes, Phase, Seen
 from dlm.control.state import (
     LockspaceState,
@@ -30,6 +29,7 @@ from dlm.control.state import (
     update_node,
 )
 from dlm.errors import RefusedError
+from dlm.record import Record
 
 # ---- stop ---------------------------------------------------------------------------------------
 

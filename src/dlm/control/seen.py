@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from dlm.control.record import Record
+from dlm.record import Record
 from dlm.terms import RecoverStatus
 
 

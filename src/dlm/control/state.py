@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dlm.control.plan import Ask, Plan, ReadState, WriteState
-from dlm.control.record import Record
 from dlm.control.seen import Phase, Seen
+from dlm.record import Record
 
 NODES = "nodes"
 

@@ -27,7 +27,6 @@ from dlm.control.plan import (
     locked,
     say,
 )
-from dlm.control.record import Record
 from dlm.control.runner import Journal, Session, run
 from dlm.control.state import recall
 from dlm.errors import RefusedError, StalledError, TimedOutError
@@ -39,6 +38,7 @@ from dlm.ports import (
     RemoveDirectory,
     WriteAttribute,
 )
+from dlm.record import Record
 from tests.unit.control.world import World
 
 CLUSTER = "config/dlm/cluster"
