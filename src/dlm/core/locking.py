@@ -291,7 +291,8 @@ def _tell_blockers(
             other.highest_blocked = wanted
 
 
-def _effects_of_refusal(state: State, resource: Resource, lock: LockBlock, error: int) -> None:
+def request_effects(state: State, resource: Resource, lock: LockBlock, error: int) -> None:
+    """Tell those who block a request that was queued, or refused with NOQUEUEBAST."""
     if error == -errno.EINPROGRESS:
         _tell_blockers(state, resource, resource.granted, lock)
     elif error == -errno.EAGAIN and lock.exflags & NOQUEUEBAST:
@@ -314,11 +315,6 @@ def do_request(state: State, resource: Resource, lock: LockBlock) -> int:
         return -errno.EINPROGRESS
     queue_completion(state, lock, -errno.EAGAIN)
     return -errno.EAGAIN
-
-
-def request_effects(state: State, resource: Resource, lock: LockBlock, error: int) -> None:
-    """What a request does to others."""
-    _effects_of_refusal(state, resource, lock, error)
 
 
 def do_convert(state: State, resource: Resource, lock: LockBlock) -> int:
@@ -351,7 +347,7 @@ def convert_effects(state: State, resource: Resource, lock: LockBlock, error: in
     if not error:
         grant_pending(state, resource)
     else:
-        _effects_of_refusal(state, resource, lock, error)
+        request_effects(state, resource, lock, error)
 
 
 def end_lock(state: State, resource: Resource, lock: LockBlock) -> None:
