@@ -73,11 +73,18 @@ def _queues_2005(space: Space) -> bytes:
 
 def _locks(space: Space) -> bytes:
     now = space.module.boot.clock()
-    return texts.format_locks(_resources(space), now, space.module.profile)
+    bucket = _first_bucket(space)
+    return texts.format_locks(_resources(space), now, space.module.profile, bucket=bucket)
 
 
 def _all(space: Space) -> bytes:
-    return texts.format_all(_resources(space), space.module.profile)
+    bucket = _first_bucket(space)
+    return texts.format_all(_resources(space), space.module.profile, bucket=bucket)
+
+
+def _first_bucket(space: Space) -> int:
+    first = next(iter(space.core.resources()), None)
+    return 0 if first is None else first.bucket
 
 
 def _toss(space: Space) -> bytes:
@@ -89,13 +96,23 @@ def _toss(space: Space) -> bytes:
                 resource.master,
                 resource.directory_node,
                 space.nodeid,
-                _FIRST_JIFFY + (resource.tossed_ns or 0) * _HZ // 1_000_000_000,
+                _toss_time(space, resource),
                 _flags(space, resource, inactive=True),
             )
             for resource in space.core.tossed()
         ),
         space.module.profile,
     )
+
+
+def _toss_time(space: Space, resource: Resource) -> int:
+    """Return when it was tossed, since 6.10 when it is to go (0: not while the master has it)."""
+    when = resource.tossed_ns or 0
+    if not space.module.profile.scans_periodically:
+        if space.core.is_kept_for_master(resource):
+            return 0
+        when = resource.due_ns
+    return _FIRST_JIFFY + when * _HZ // 1_000_000_000
 
 
 def _waiters(space: Space) -> bytes:
