@@ -16,6 +16,7 @@ from ever exiting (Linux 6.1 fs/dlm/lock.c, dlm_lock_recovery(): down_read of ls
 # ruff: noqa: PLC0415 (modules that few helpers need are imported where they are used)
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal itself would import enum
 import fcntl
 import marshal
 import os
@@ -323,19 +324,30 @@ def _hand_over(name: str, descriptor: object) -> None:
 def _end_with_sender(on: bool) -> None:
     """Let the end of the channel end this process too, in the middle of a call if need be.
 
-    SIGIO comes when the other end closes, however it ends, and its default action is to terminate;
-    where the kernel cannot be interrupted, that waits for the end of the call.
+    SIGIO comes when the other end closes, however it ends; where the kernel cannot be interrupted,
+    that waits for the end of the call. It may also come late for the request itself: a kernel that
+    preempts its system calls lets us read what a write(2) brings before that has told of it
+    (Linux 7.2 net/unix/af_unix.c, unix_stream_sendmsg(): sk_data_ready). So we look what it is for.
     """
     flags = fcntl.fcntl(CHANNEL, fcntl.F_GETFL) & ~(os.O_ASYNC | os.O_NONBLOCK)
     if not on:
+        _signal.signal(_signal.SIGIO, _signal.SIG_IGN)
         fcntl.fcntl(CHANNEL, fcntl.F_SETFL, flags)
         return
+    _signal.signal(_signal.SIGIO, _end_if_alone)
     fcntl.fcntl(CHANNEL, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(CHANNEL, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+    _end_if_alone()
+
+
+def _end_if_alone(*_: object) -> None:
+    """End this process if its sender has gone; the channel must be nonblocking."""
     try:
         os.read(CHANNEL, 1)  # nothing is sent before the answer: this can only be the end
     except BlockingIOError:
         return
+    except ConnectionResetError:
+        pass
     os._exit(0)
 
 
