@@ -48,19 +48,26 @@ def root(module: Module) -> Directory:
 def add(directory: Directory, space: Space) -> None:
     """Show the files of a lockspace."""
     for suffix, mode in texts.FILES.items():
-        directory.entries[f"{space.name}{suffix}"] = File(mode, partial(_SHOW[suffix], space), None)
+        directory.entries[f"{space.name}{suffix}"] = File(
+            mode, partial(_SHOW[suffix], space), _refuse
+        )
 
 
 def add_queues(directory: Directory, space: Space) -> None:
     """Show the one file that a lockspace of 2005 has: its queues."""
     if "/" not in space.name:
-        directory.entries[space.name] = File(0o444, partial(_queues_2005, space), None)
+        directory.entries[space.name] = File(0o444, partial(_queues_2005, space), _refuse)
 
 
 def remove(directory: Directory, space: Space) -> None:
     """Take the files of a lockspace away; fine when there are none."""
     for suffix in texts.FILES:
         directory.entries.pop(f"{space.name}{suffix}", None)
+
+
+def _refuse(_value: bytes, _capable: bool) -> int:
+    # debugfs lets root open any file to write, and a file that takes nothing refuses the write.
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 def _queues(space: Space) -> bytes:
@@ -198,7 +205,7 @@ def add_comm(module: Module, nodeid: int) -> None:
     if isinstance(comms, Directory) and str(nodeid) not in comms.entries:
         shown = comms.entries[str(nodeid)] = Directory()
         for name, show in _COMM_SHOW.items():
-            shown.entries[name] = File(0o444, partial(show, module, nodeid), None)
+            shown.entries[name] = File(0o444, partial(show, module, nodeid), _refuse)
 
 
 def _comm_state(module: Module, nodeid: int) -> bytes:

@@ -37,6 +37,9 @@ RETRY_AFTER = 1.0  # Linux 6.1 fs/dlm/lowcomms.c, tcp_connect_to_sock(): msleep(
 
 PEER_VERSION = 0x00030002
 
+_PORT_END = 4
+"""Bytes of a sockaddr that hold family and port."""
+
 Payload = object
 """What a message is to the network: a value that it hands over."""
 
@@ -87,6 +90,7 @@ class Endpoint:
         self.marks: dict[int, int] = {}
         self._max_addresses = max_addresses
         self._addresses: dict[int, list[str]] = {}
+        self._filed: dict[int, list[bytes]] = {}
         self._transport: tuple[int, int] = (0, 0)
         self._source = ""
         self._listening: tuple[str, ...] = ()
@@ -95,15 +99,18 @@ class Endpoint:
 
     def add_address(self, nodeid: int, raw: bytes) -> None:
         """File an address under a node id; EEXIST, ENOSPC."""
-        # Linux 6.1 fs/dlm/lowcomms.c, dlm_lowcomms_addr(), addr_compare(): ports do not count, and
-        # addresses of an unknown family are never equal.
+        # Linux 6.1 fs/dlm/lowcomms.c, dlm_lowcomms_addr(), addr_compare(): addresses of an unknown
+        # family are never equal. Quirk: those with another port are others, though no port is used.
         known = self._addresses.setdefault(nodeid, [])
+        filed = self._filed.setdefault(nodeid, [])
         text = decode_sockaddr(raw) or ""
-        if text and text in known:
+        family_and_port, address = raw[:_PORT_END], text.encode()
+        if text and family_and_port + address in filed:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         if len(known) >= self._max_addresses:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         known.append(text)
+        filed.append(family_and_port + address)
         self.network.changed()
         self._appeared(nodeid, True)
 
@@ -125,6 +132,7 @@ class Endpoint:
         """Close the connection, drop all addresses and begin the counters again (comm removed)."""
         self.log(f"closing connection to node {nodeid}")
         self._addresses.pop(nodeid, None)
+        self._filed.pop(nodeid, None)
         self.marks.pop(nodeid, None)
         if nodeid in self.links:
             self.network.reset(self.links[nodeid])
