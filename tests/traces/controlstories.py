@@ -12,9 +12,7 @@ from collections.abc import Callable
 
 from dlm.abi.address import encode_sockaddr
 from dlm.abi.device import Layout
-from tests.traces.kit import CLUSTER, EX, NL, PR, F, Tape, create, remove, saved
-
-HOLE = 0x55443322
+from tests.traces.kit import CLUSTER, EX, HOLE, NL, PR, F, Tape, create, remove, saved
 
 NUMBERS = (
     "1", "1\n", "0x10", "010", "+5", "0", "-1", "", " 1", "1 ", "1\n\n", "x", "0x", "08",

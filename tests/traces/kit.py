@@ -34,13 +34,13 @@ LOCKS_COLUMNS = [0, 1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13]
 ALL_COLUMNS = [0, 2, 3, *range(5, 15), *range(17, 36)]
 """Columns of ``<ls>_all`` without a resource's pointer (1), a lock's pid (4) and times (15, 16)."""
 
-_HOLE = 0x55443322
+HOLE = 0x55443322
 """A number that stands where a saved one will be put."""
 
 
 def saved(request: bytes, name: str) -> str:
-    """Return a request in hexadecimal, with a saved value in the place of ``_HOLE``."""
-    return request.hex().replace(_HOLE.to_bytes(4, "little").hex(), f"${{{name}:u32}}")
+    """Return a request in hexadecimal, with a saved value in the place of ``HOLE``."""
+    return request.hex().replace(HOLE.to_bytes(4, "little").hex(), f"${{{name}:u32}}")
 
 
 def create(name: str | bytes, flags: int = 0, *, layout: Layout = Layout.NATIVE) -> bytes:
@@ -221,7 +221,7 @@ class Tape:
     def release(self, fd: str, name: str = "test", flags: int = 2, saved_as: str = "minor") -> str:
         """Begin REMOVE_LOCKSPACE and answer the leave; return the call's name."""
         call = self.name("remove")
-        request = saved(remove(_HOLE, flags), saved_as)
+        request = saved(remove(HOLE, flags), saved_as)
         self.do("write", fd=fd, hex=request, async_=call)
         self.settle()
         self.put(f"dlm/{name}/event_done", "0\n")
@@ -314,7 +314,7 @@ class File:
 
     def purge_own(self) -> int:
         """Purge this process's locks of this file."""
-        request = encode_request(PurgeRequest(nodeid=0, pid=_HOLE))
+        request = encode_request(PurgeRequest(nodeid=0, pid=HOLE))
         return self.write(saved(request, "pid"))
 
     def read(self, size: int = READ_SIZE) -> str:
