@@ -299,6 +299,7 @@ _TABLE = (
             Option("--abi", "the control interface: event, members, configfs (up)", "NAME"),
             Option("--kernel", "the kernel to be like: 5.10, 6.1, 6.12, 7.2 (up)", "VERSION"),
             Option("--speed", "the cluster's seconds per second (up)", "FACTOR"),
+            Option("--strict", "crash a node where its real kernel would go wrong (up)"),
         ),
     ),
     Action(

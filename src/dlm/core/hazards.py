@@ -59,10 +59,11 @@ READ_TOO_SHORT = Hazard(
     "the kernel writes 72 bytes all the same, over what lies behind the program's buffer",
     "user.c, device_read()",
 )
-ALTERNATIVE_CONVERSION = Hazard(
-    "a conversion granted by another node in the mode of ALTPR or ALTCW",
-    "the kernel of the lock's own node goes on with the mode that was asked for; after the next "
-    "conversion nobody can unlock the lock",
+ALTERNATIVE_MODE = Hazard(
+    "a conversion that another node granted in an alternative mode, or any lock that it granted "
+    "in CW although ALTPR was given, too",
+    "the kernel of the lock's own node goes on with another mode than its master has; after the "
+    "next conversion nobody can unlock the lock",
     "lock.c, __receive_convert_reply(), munge_altmode()",
 )
 LOOKUP_GIVEN_UP = Hazard(

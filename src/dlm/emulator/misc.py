@@ -40,6 +40,7 @@ from dlm.core.events import (
     Unlock,
     UserArgs,
 )
+from dlm.core.hazards import READ_TOO_SHORT
 from dlm.emulator.pending import Body, Pending, Signal
 from dlm.emulator.space import Question
 from dlm.ports import DeviceCall, DeviceClose, DeviceRead, DeviceWrite, OpenFlags, PollEvents
@@ -356,6 +357,8 @@ class LockFile(MiscFile):
         if not self._ready():
             return None
         # Quirk: with 52 to 71 bytes of room 72 are written all the same.
+        if size < _NATIVE and self._layout is Layout.NATIVE:
+            self._boot.risk(READ_TOO_SHORT, f"of {size} bytes from {self.name}")
         whole = (_NATIVE if self._layout is Layout.NATIVE else _COMPAT32) + VALUE_BLOCK_SIZE
         reply = self._space.call(TakeResult(self._boot.next_call(), self._file, size >= whole))
         assert reply is not None

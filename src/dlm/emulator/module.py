@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from dlm.abi.texts import directory_name
 from dlm.core import not_ready
 from dlm.core.events import Deliver
+from dlm.core.hazards import REMOVED_TWICE
 from dlm.emulator import debugfs, misc, sysfs
 from dlm.emulator.configfs import Configfs
 from dlm.emulator.network import Endpoint
@@ -222,6 +223,7 @@ class Module:
         # Linux 6.1 fs/dlm/lockspace.c, release_lockspace(). Where another remove was faster, the
         # kernel uses what has been freed; here it is the error of a lockspace that is not there.
         if space.gone:
+            self.boot.risk(REMOVED_TWICE, space.name)
             raise refuse(errno.EINVAL)
         if space.use_count > 1:
             space.use_count -= 1

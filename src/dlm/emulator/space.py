@@ -46,6 +46,7 @@ from dlm.core.lockspace import Lockspace
 from dlm.core.messages import Message, RecoveryMessage, RecoveryType
 from dlm.emulator.pending import Pending
 from dlm.emulator.scheduler import Event
+from dlm.errors import KernelHazardError
 from dlm.terms import NodeId
 
 if TYPE_CHECKING:
@@ -86,15 +87,16 @@ class Space:
         self.module = module
         self.name = name
         self.nodeid = module.nodeid
-        self.core = Lockspace(
+        self.core: Lockspace = Lockspace(
             name,
             NodeId(self.nodeid),
             module.profile,
             exflags=exflags,
             table_size=module.number("rsbtbl_size"),
             holds_results=module.profile.holds_results,
+            strict=module.boot.strict,
         )
-        self.global_id = 0
+        self.global_id: int = 0
         self.use_count = 1
         self.minor: int | None = None
         self.gone = False
@@ -133,7 +135,14 @@ class Space:
         scheduler = self._scheduler
         scheduler.record(self.module.boot.name, self.name, question)
         core = self.core
-        outputs = core.step(question, self.module.boot.clock())
+        try:
+            outputs = core.step(question, self.module.boot.clock())
+        except KernelHazardError as error:
+            boot = self.module.boot
+            boot.met(error)
+            if self._asked is not None:
+                raise OSError(errno.EIO, error.message, boot.name) from error
+            return
         if core.progress != self._progress:
             self._progress = core.progress
             scheduler.progress += 1
