@@ -115,10 +115,10 @@ def comms(tape: Tape) -> None:
         tape.get(f"{comm}/nodeid")
     tape.put(f"{comm}/nodeid", "1")
     first, second = encode_sockaddr("10.0.0.1"), encode_sockaddr("fe80::1:2")
-    for raw in (b"", b"x", first[:16], first[:127], first + b"\0", b"\xff" * 128, bytes(128)):
+    for raw in (b"", b"x", first[:16], first[:127], first + b"\0", b"\xff" * 129):
         tape.put(f"{comm}/addr", raw)
         tape.get(f"{comm}/addr_list")
-    for raw in (first, first, second, second, first[:2] + b"\x52\x48" + first[4:]):
+    for raw in (first, first, first[:2] + b"\x52\x48" + first[4:], bytes(128), second, second):
         tape.put(f"{comm}/addr", raw)
         tape.get(f"{comm}/addr_list")
     for number in range(3, 12):

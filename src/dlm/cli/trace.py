@@ -50,7 +50,7 @@ def _record(request: Request, words: list[str], given: Backend | None, out: Text
         return ExitCode.DONE, lines, {"dry_run": lines}
     target: Any = request.values.get("output")  # Any: a text, or None
     with _backends(request, given, script.header.nodes) as backends:
-        header = changed(script.header, kernel=_kernel(request, script.header, backends[0]))
+        header = _header(request, script.header, backends[0])
         trace = record(script, backends, header=header, patience=_patience(request))
     if target is None and not request.has("json"):
         out.write(dumps(trace))
@@ -63,12 +63,19 @@ def _record(request: Request, words: list[str], given: Backend | None, out: Text
     return ExitCode.DONE, [f"{target}: {len(trace.lines)} operations"], data | {"file": target}
 
 
-def _kernel(request: Request, header: Header, backend: Backend) -> str:
-    """Return what the header says of the kernel: what is asked for, seen, or in the script."""
+def _header(request: Request, header: Header, backend: Backend) -> Header:
+    """Return the script's header with the kernel that is asked for or, if not, seen."""
+    spec = backend.describe()
+    if spec == "kernel":
+        header = changed(header, kernel=os.uname().release)
+    elif spec.startswith("emulator:") and "/" in spec:
+        from dlm.cli.served import control_path
+        from dlm.remote.client import ask
+
+        _, abi, kernel, _ = ask(control_path(os.path.dirname(spec.partition(":")[2])), "status")
+        header = changed(header, kernel=kernel, abi=abi)
     said: Any = request.values.get("kernel")  # Any: a text, or None
-    if said is not None:
-        return str(said)
-    return os.uname().release if backend.describe() == "kernel" else header.kernel
+    return header if said is None else changed(header, kernel=str(said))
 
 
 def _write(trace: Trace, target: str) -> None:
