@@ -184,6 +184,8 @@ class KernelProfile:
     debug_comms: str
     """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
     "member" (6.1), with the first "address" (6.6)."""
+    takes_any_target: bool = False
+    """A message to a node that nobody configured is taken and goes nowhere (5.10)."""
     control: str = "configfs"
     """The dialect of control: "configfs", or one of 2005: "event" (April), "members" (July)."""
     locks_by_id: bool = False
@@ -197,6 +199,7 @@ class KernelProfile:
 
 _5_10 = KernelProfile(
     name="5.10",
+    takes_any_target=True,
     merged_results=True,
     ids_free_when_read=True,
     node_id_from_name=False,
@@ -213,7 +216,14 @@ _5_10 = KernelProfile(
     reserved_flag=False,
     debug_comms="",
 )
-_6_1 = replace(_5_10, name="6.1", deprecated_timeouts=False, minors_from=122, debug_comms="member")
+_6_1 = replace(
+    _5_10,
+    name="6.1",
+    takes_any_target=False,
+    deprecated_timeouts=False,
+    minors_from=122,
+    debug_comms="member",
+)
 _6_12 = replace(
     _6_1,
     name="6.12",

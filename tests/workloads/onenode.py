@@ -363,7 +363,9 @@ class OneNode:
             space.recent = [each for each in space.recent if each != lock_id]
 
     def purge(self, space: Space) -> Steps[None]:
-        """Purge orphans, this file's own locks, or those of a node that is not there."""
+        """Purge all orphans, those of a process, or this file's own locks."""
+        # Hazard: a purge sent to a node without an address makes 5.10 try to connect, which crashes
+        # it when the cluster is removed.
         file = self.file_of(space)
         draw = self.rng.random()
         if draw < 0.4:
@@ -371,7 +373,7 @@ class OneNode:
         elif draw < 0.7:
             request = fill(self.requests.purge(0, HOLE), "pid")
         else:
-            request = self.requests.purge(self.rng.choice((0, 1, 5, -1)), 999_999).hex()
+            request = self.requests.purge(self.rng.choice((0, 1)), 999_999).hex()
         yield from self.do("write", fd=file.name, hex=request)
 
     # ---- results --------------------------------------------------------------------------------
