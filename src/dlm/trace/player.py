@@ -66,6 +66,7 @@ class Patience:
 
 
 _STEP = 0.1
+_TRAVEL = 0.01
 _AT_REST = frozenset({b"0\n", b"55\n", b"ff\n"})  # what recover_status says between recoveries
 _FLAGS = {"rdonly": 0, "wronly": 1, "rdwr": 2, "nonblock": int(OpenFlags.NONBLOCK)}
 _OK: Result = {"ok": True}
@@ -76,6 +77,7 @@ class _Node:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.up = True
         self.processes: dict[str, Backend] = {}
         self.source: UeventSource | None = None
         self.events: list[Uevent] = []
@@ -162,6 +164,12 @@ class Player:
             self.saved[operation["save"]] = result["ret"]
         return result
 
+    def pace(self) -> None:
+        """Let every node's kernel do what it does between two operations of a program."""
+        # A real one needs no leave. The emulator's clock stands still until it is told: at once is
+        # enough for one node, several need the time that their messages travel.
+        self._awake().pause(0.0 if len(self._nodes) == 1 else _TRAVEL)
+
     def begun(self, operation: Operation) -> Operation | None:
         """Return the operation that a wait is for, None when there is none."""
         found = self._find(self._begun, operation, "async")
@@ -189,6 +197,10 @@ class Player:
     def _node(self, operation: Operation) -> _Node:
         number: int = operation.get("node", 1)
         return self._nodes[number - 1]
+
+    def _awake(self) -> Backend:
+        """Return a process on a node that has power."""
+        return next((node for node in self._nodes if node.up), self._nodes[0]).backend
 
     def _process(self, operation: Operation) -> Backend:
         node = self._node(operation)
@@ -391,7 +403,7 @@ class Player:
         waited = quiet = 0.0
         before: object = None
         while waited < self._patience.settle and quiet < self._patience.quiet:
-            self._nodes[0].backend.pause(_STEP)
+            self._awake().pause(_STEP)
             waited += _STEP
             moving, now = self._look()
             quiet = quiet + _STEP if now == before and not moving else 0.0
@@ -423,6 +435,7 @@ class Player:
     def _crash(self, operation: Operation) -> Result:
         self._outside().crash(operation["node"])
         node = self._node(operation)
+        node.up = False
         node.processes.clear()
         node.events.clear()
         return _OK

@@ -26,6 +26,9 @@ from dlm.trace.format import (
 )
 from dlm.trace.player import Machines, Patience, Player, Result
 
+_MOVES = frozenset({"put", "write", "close", "exit", "heal", "boot", "rmdir", "wait"})
+"""Operations after which a kernel may go on by itself."""
+
 Keep = Callable[[Operation], object]
 """Takes each line as soon as it is known."""
 
@@ -157,6 +160,8 @@ def replay(
             except TraceError as error:
                 raise TraceError(f"{trace.name}:{line.number}: {error}") from error
             _save_recorded(player, operation, about, got)
+            if operation["do"] in _MOVES:
+                player.pace()
             if not same(operation, got, mask, about):
                 expected = expected_of(operation)
                 differences.append(Difference(line.number, operation, expected, got, about))
