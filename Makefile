@@ -1,6 +1,6 @@
 # Every target does all its own set-up: a virtual environment in .venv from Python 3.11 or newer.
 .DELETE_ON_ERROR:
-.PHONY: demo test check replay traces vm bench cdefs clean
+.PHONY: demo test check replay mutation traces vm bench cdefs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,10 @@ replay: $(READY)
 	    $(BIN)/python -m dlm trace replay $$kernel/*.jsonl.gz || failed=1; \
 	done; \
 	exit $$failed
+
+# Break the lock manager's rules one by one: the recorded traces must notice each.
+mutation: $(READY)
+	$(BIN)/python -m tests.mutation.check
 
 # Record the directed traces again, in a guest, and replay them: make traces KERNEL=6.1
 traces: $(READY_VM)
