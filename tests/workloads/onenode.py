@@ -26,7 +26,7 @@ from dlm.abi.device import (
 )
 from dlm.terms import LockFlag, LockMode, LockspaceFlag, ReleaseFlag
 from tests.workloads import surroundings
-from tests.workloads.words import LOST_IDS, READ_SIZES, Line, Requests, draw_theme
+from tests.workloads.words import LOST_IDS, READ_SIZES, Line, Requests, Theme, draw_theme
 
 Action = TypeVar("Action")
 Answer = TypeVar("Answer")
@@ -48,7 +48,7 @@ LOCK_COLUMNS = [0, 1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13]
 _ID, _EXFLAGS, _STATUS = 0, 5, 7
 _WAITING = "1"
 
-ALL_COLUMNS = [0, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+ALL_COLUMNS = [0, 2, 3, *range(5, 15), *range(17, 36)]
 """Columns of ``<ls>_all`` without pointers (1), pids (4) and times (15, 16)."""
 
 DEBUG_FILES: tuple[tuple[str, list[int] | None], ...] = (
@@ -91,9 +91,17 @@ class File:
 class OneNode:
     """One seed's workload; ``steps`` gives at least ``operations`` of them."""
 
-    def __init__(self, seed: int, operations: int) -> None:
-        self.rng = random.Random(seed)
-        self.theme = draw_theme(self.rng)
+    def __init__(
+        self,
+        seed: int,
+        operations: int,
+        *,
+        rng: random.Random | None = None,
+        theme: Theme | None = None,
+    ) -> None:
+        """Draw from ``rng`` and with a taste that others share, if they are given."""
+        self.rng = rng or random.Random(seed)
+        self.theme = theme or draw_theme(self.rng)
         self.requests = Requests(self.rng, self.theme)
         self.count = 0
         self.spaces: list[Space] = []
@@ -209,7 +217,8 @@ class OneNode:
         draw = self.rng.random()
         if draw < 0.3:
             space = self.rng.choice(self.spaces)
-            request = self.requests.create(space.name.encode(), 0)
+            flags = self.rng.choice((0, 0, 1, 0x10, LockspaceFlag.NEWEXCL))
+            request = self.requests.create(space.name.encode(), flags)
             how = {"save": f"minor_{space.name}"}
             result = yield from self.do("write", fd="c", hex=request.hex(), **how)
             space.uses += "errno" not in result
@@ -472,7 +481,7 @@ class OneNode:
     def sleeping(self, space: Space) -> bytes:
         """Draw a request that waits for the end of a stop, good or not."""
         rng = self.rng
-        which = rng.randrange(5)
+        which = rng.randrange(6)
         if which == 0:
             return self.requests.new(self.count)
         if which == 1:
@@ -481,6 +490,8 @@ class OneNode:
             return self.requests.cancel(self.count, self.id_of(space))
         if which == 3:
             return self.requests.deadlock(self.count, self.id_of(space))
+        if which == 4:
+            return self.requests.purge(0, rng.choice((0, 999_999)))
         return self.requests.unlock(self.count, self.id_to_unlock(space))
 
     def leave_monitor(self) -> Steps[None]:

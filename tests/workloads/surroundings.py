@@ -209,8 +209,11 @@ def control_device(world: OneNode) -> Nothing:
     draw = rng.random()
     if draw < 0.25:
         yield from world.do("read", fd="c", size=rng.choice((12, 12, 0, 11, 13, 72, 104)))
-    elif draw < 0.35:
+    elif draw < 0.32:
         yield from world.do("poll", fd="c")
+    elif draw < 0.35:
+        file = rng.choice(("c", rng.choice(world.spaces).files[0].name))
+        yield from world.do("ioctl", fd=file, request="c114d101", hex="00" * 8)
     elif draw < 0.7:
         name = rng.choice(world.spaces).name.encode()
         create = world.requests.create(

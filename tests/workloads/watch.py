@@ -164,7 +164,8 @@ class Watch:
         result = self._recorder.do(operation)
         ret = result.get("ret", 0)
         if core is not None and isinstance(request, LockRequest) and ret > 0:
-            block = core.lock(ret)
+            block = core.lock(ret) or LockBlock(ret, _NOWHERE)
+            block.alive = block.resource is not _NOWHERE and block.alive
             self._owners[core.name, ret] = file
         data = bytes.fromhex(result["hex"]) if do in {"read", "wait"} and "hex" in result else b""
         return Seen(
@@ -218,6 +219,9 @@ class Watch:
             return None
         return next((each for each in core.resources() if each.name == request.name), None)
 
+
+_NOWHERE = Resource(b"", b"", 0, 0)
+"""The resource of a lock that ended in the operation that made it."""
 
 _QUEUES = {
     LockStatus.NONE: "none",

@@ -34,6 +34,8 @@ MODE_TASTES = (
     (0, 0, 3, 5),
     (1, 2, 3),
     (0, 2, 3, 3, 2, 5),
+    (1, 2, 4),
+    (0, 1, 4, 4, 5),
 )
 
 REQUEST_FLAGS = (
@@ -83,6 +85,8 @@ BAD_NUMBERS = (
 )
 """Texts that no number attribute that refuses negative ones takes."""
 
+_NAMELEN = 17  # where a LOCK's length of the name is, in both layouts
+
 VERSIONS = ((5, 0, 2), (7, 0, 0), (6, 1, 0), (0, 0, 0), (6, 0xFFFFFFFF, 2))
 """Versions of a request that are refused."""
 
@@ -128,8 +132,10 @@ class Requests:
         rng = self._rng
         name = rng.choice(self.theme.names)
         request = LockRequest(mode=self._mode(), flags=self._flags(REQUEST_FLAGS), name=name)
-        if rng.random() < 0.02:  # the kernel only compares the length, which comes before all else
-            request = replace(request, name=name.ljust(64, b"x"))
+        if rng.random() < 0.02:  # only the length is looked at: no name is read
+            whole = bytearray(self._finish(replace(request, name=b"n" * 64), number, fixed))
+            whole[_NAMELEN] = rng.choice((65, 128, 255))
+            return bytes(whole)
         return self._finish(request, number, fixed)
 
     def adopt(self, number: int, **fixed: Any) -> bytes:  # Any: fields of a LockRequest
@@ -144,12 +150,16 @@ class Requests:
         flags = self._flags(CONVERT_FLAGS) | LockFlag.CONVERT
         if self._rng.random() < 0.02:
             flags |= LockFlag.ORPHAN
+        if self._rng.random() < 0.05:
+            flags |= LockFlag.QUECVT
         request = LockRequest(mode=self._mode(), flags=flags, lock_id=lock_id)
         return self._finish(request, number, fixed)
 
     def unlock(self, number: int, lock_id: int) -> bytes:
         """Draw an unlock."""
         flags = self._rng.choice(UNLOCK_FLAGS)
+        if self._rng.random() < 0.05:
+            flags = self._rng.choice((*CONVERT_FLAGS, LockFlag.ORPHAN))
         return self._end(number, LockRequest(Command.UNLOCK, flags=flags, lock_id=lock_id))
 
     def cancel(self, number: int, lock_id: int) -> bytes:
