@@ -179,6 +179,8 @@ class KernelProfile:
     """The misc minor of dlm_plock on an otherwise quiet machine."""
     minors_step: int
     """Direction in which dynamic misc minors are handed out (-1 up to 6.1, +1 later)."""
+    forgets_minor: bool
+    """A lockspace that leaves is not found by its minor any more (6.12)."""
     reserved_flag: bool
     """Flag 0x10 of a create is the kernel's own and refused (6.11)."""
     debug_comms: str
@@ -186,6 +188,17 @@ class KernelProfile:
     "member" (6.1), with the first "address" (6.6)."""
     takes_any_target: bool = False
     """A message to a node that nobody configured is taken and goes nowhere (5.10)."""
+    empty_write_fails: bool = True
+    """A configfs write of no bytes is EFAULT; it did nothing before configfs took iterators (5.10).
+    """
+    checks_protocol: bool = True
+    """protocol is 0 or 1, and neither it nor tcp_port changes while there is a lockspace (6.1)."""
+    checks_addresses: bool = True
+    """No address twice for one node, no mark for a node without one (6.1)."""
+    listen_error: str = "EADDRNOTAVAIL"
+    """What a create gives that cannot bind to the local address (EADDRINUSE in 5.10)."""
+    debug_writable: bool = True
+    """debugfs shows <ls>_locks and <ls>_waiters as writable (6.1)."""
     control: str = "configfs"
     """The dialect of control: "configfs", or one of 2005: "event" (April), "members" (July)."""
     locks_by_id: bool = False
@@ -200,6 +213,11 @@ class KernelProfile:
 _5_10 = KernelProfile(
     name="5.10",
     takes_any_target=True,
+    empty_write_fails=False,
+    checks_protocol=False,
+    checks_addresses=False,
+    listen_error="EADDRINUSE",
+    debug_writable=False,
     merged_results=True,
     ids_free_when_read=True,
     node_id_from_name=False,
@@ -213,6 +231,7 @@ _5_10 = KernelProfile(
     unreachable_fails=False,
     minors_from=59,
     minors_step=-1,
+    forgets_minor=False,
     reserved_flag=False,
     debug_comms="",
 )
@@ -220,6 +239,11 @@ _6_1 = replace(
     _5_10,
     name="6.1",
     takes_any_target=False,
+    empty_write_fails=True,
+    checks_protocol=True,
+    checks_addresses=True,
+    listen_error="EADDRNOTAVAIL",
+    debug_writable=True,
     deprecated_timeouts=False,
     minors_from=122,
     debug_comms="member",
@@ -234,6 +258,7 @@ _6_12 = replace(
     unreachable_fails=True,
     minors_from=262,
     minors_step=1,
+    forgets_minor=True,
     reserved_flag=True,
     debug_comms="address",
 )

@@ -16,6 +16,7 @@ from dlm.terms import KERNELS
 from dlm.trace import Operation, Trace
 
 _SET_LOCAL = frozenset({int(Ioctl.SET_LOCAL), f"{Ioctl.SET_LOCAL:x}"})
+_NOT_OURS = frozenset({"EADDRNOTAVAIL", "EADDRINUSE"})  # the latter is what 5.10 says
 _IOCTL = "dlm-node"
 _ADDR = re.compile(r"config/dlm/[^/]+/comms/[^/]+/(addr|local)")
 _NUMBER = re.compile(r"\s*\+?0*[xX]?0*\s*")  # kstrtoint() makes 0 of it
@@ -75,7 +76,7 @@ def addresses(trace: Trace) -> list[tuple[str, ...]]:
     """Return the addresses of a trace's nodes.
 
     A node has the addresses of the comms that it marks ``local``, and 127.0.0.1 of course; not
-    where the kernel refused to listen there (EADDRNOTAVAIL). One without any gets 10.0.0.<number>.
+    where the kernel refused to listen there. One without any gets 10.0.0.<number>.
     """
     nodes = [_Seen() for _ in range(trace.header.nodes)]
     for line in trace.lines:
@@ -103,7 +104,7 @@ class _Seen:
         self._absent: set[str] = set()
 
     def see(self, operation: Operation) -> None:
-        if operation.get("errno") == "EADDRNOTAVAIL":
+        if operation.get("errno") in _NOT_OURS and operation["do"] in {"write", "wait"}:
             self._absent.update(self._of(self._local[-1:])[:1])
         elif operation["do"] == "ioctl" and operation["request"] in _SET_LOCAL:
             self._set_local(operation)

@@ -181,13 +181,14 @@ class Configfs:
         assert isinstance(value, bytes)
         if len(comm.addresses) >= self._profile.max_addresses:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._endpoint.add_address(comm.nodeid, value)
+        repeated = not self._profile.checks_addresses
+        self._endpoint.add_address(comm.nodeid, value, repeated=repeated)
         comm.addresses.append(value)
 
     def _set_mark(self, comm: Comm, value: Value) -> None:
         mark = value or self.values["mark"]
         assert isinstance(mark, int)
-        if not self._endpoint.has_address(comm.nodeid):
+        if self._profile.checks_addresses and not self._endpoint.has_address(comm.nodeid):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         comm.mark = mark
 
@@ -259,11 +260,14 @@ class Configfs:
         # Linux 6.1 fs/configfs/file.c, fill_write_buffer(). Quirk: a write of no bytes is EFAULT.
         text = text[: SIMPLE_ATTR_SIZE - 1]
         if not text:
+            if not self._profile.empty_write_fails:
+                return 0
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
         if row.privileged and not capable:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         value = row.parse_value(text)
-        if row.busy_while_running and self._endpoint.running:
+        busy = row.busy_while_running and self._profile.checks_protocol
+        if busy and self._endpoint.running:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         apply(row, value)
         return len(text)

@@ -48,9 +48,9 @@ def root(module: Module) -> Directory:
 def add(directory: Directory, space: Space) -> None:
     """Show the files of a lockspace."""
     for suffix, mode in texts.FILES.items():
-        directory.entries[f"{space.name}{suffix}"] = File(
-            mode, partial(_SHOW[suffix], space), _refuse
-        )
+        shown = mode if space.module.profile.debug_writable else mode & 0o444
+        show = partial(_SHOW[suffix], space)
+        directory.entries[f"{space.name}{suffix}"] = File(shown, show, _refuse)
 
 
 def add_queues(directory: Directory, space: Space) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _FS = 0x4
 _TIMEWARN = 0x2
 _SOFTIRQ = 0x10
+_DYNAMIC_MINOR = 255
 _NOT_KEPT = int(LockspaceFlag.NEWEXCL) | _FS  # an int: ~ of a flag knows only the flag's own bits
 """Flags of a create that are not kept with the lockspace (DLM_LSFL_*)."""
 
@@ -132,8 +133,12 @@ class Module:
             self.boot.log(f"dlm: dlm user daemon left {len(self.spaces)} lockspaces")
 
     def find_minor(self, minor: int) -> Space | None:
-        """Return the lockspace whose device has, or had, this minor."""
-        return next((space for space in self.spaces if space.minor == minor), None)
+        """Return the lockspace whose device has this minor, or had it while it leaves.
+
+        Quirk: one that joins has no device yet, and is found by minor 0. Since 6.12 one that leaves
+        is found by 255 (drivers/char/misc.c, misc_deregister()).
+        """
+        return next((space for space in self.spaces if (space.minor or 0) == minor), None)
 
     # ---- create ---------------------------------------------------------------------------------
 
@@ -232,6 +237,8 @@ class Module:
             raise refuse(errno.EBUSY)
         space.use_count = 0
         self.boot.unregister_device(f"dlm_{space.name}")
+        if self.profile.forgets_minor:
+            space.minor = _DYNAMIC_MINOR
         if self.daemon_available():
             yield from self._ask_daemon(space, "offline", "leaving")
         space.halt()
@@ -285,7 +292,12 @@ class Module:
         if local is None or not local.addresses:
             self.boot.log("dlm: no local IP address has been set")
             raise refuse(errno.ENOTCONN)
-        self.endpoint.start(local.address_texts(), self.number("protocol"), self.number("tcp_port"))
+        try:
+            self.endpoint.start(
+                local.address_texts(), self.number("protocol"), self.number("tcp_port")
+            )
+        except OSError as error:
+            raise refuse(getattr(errno, self.profile.listen_error)) from error
         name = "SCTP" if self.number("protocol") else "TCP"
         self.boot.log(f"dlm: Using {name} for communications")
 

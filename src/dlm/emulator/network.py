@@ -97,15 +97,15 @@ class Endpoint:
 
     # ---- configuration --------------------------------------------------------------------------
 
-    def add_address(self, nodeid: int, raw: bytes) -> None:
-        """File an address under a node id; EEXIST, ENOSPC."""
+    def add_address(self, nodeid: int, raw: bytes, *, repeated: bool = False) -> None:
+        """File an address under a node id; EEXIST unless it may be ``repeated``, ENOSPC."""
         # Linux 6.1 fs/dlm/lowcomms.c, dlm_lowcomms_addr(), addr_compare(): addresses of an unknown
         # family are never equal. Quirk: those with another port are others, though no port is used.
         known = self._addresses.setdefault(nodeid, [])
         filed = self._filed.setdefault(nodeid, [])
         text = decode_sockaddr(raw) or ""
         family_and_port, address = raw[:_PORT_END], text.encode()
-        if text and family_and_port + address in filed:
+        if text and family_and_port + address in filed and not repeated:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         if len(known) >= self._max_addresses:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
