@@ -107,6 +107,23 @@ class Scenario:
         set_up(process, number)
         self.join(number, crashed=True)
 
+    def come_back(self, number: int) -> None:
+        """Let a node that has left begin to join again.
+
+        If others could not be reached when it left, they go on counting messages where they were,
+        and what they had to say to it waits. Both sides make each other's comm anew *before* it
+        listens again: its kernel would take the first of those messages, and then wait for numbers
+        that never come (Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_receive_buffer()).
+        """
+        crashed = self.left.pop(number)
+        if crashed:
+            for one, process in self.processes.items():
+                for other in {1, 2, 3} - {one}:
+                    if number in (one, other):
+                        process.remove_directory(f"{CLUSTER}/comms/{other}")
+                        add_comm(process, other, f"10.0.0.{other}")
+        self.join(number, crashed=crashed)
+
     def join(self, number: int, *, crashed: bool) -> None:
         """Let a node begin to join."""
         self.creates[number] = submit_create(self.processes[number])
@@ -334,7 +351,7 @@ class Scenario:
         elif roll < 0.09:
             self.part()
         elif roll < 0.10 and number in self.left:
-            self.join(number, crashed=self.left.pop(number))
+            self.come_back(number)
         elif roll < 0.10 and number in self.processes:
             self.leave(number)
         elif (user := self.user(number)) is not None:
@@ -366,7 +383,7 @@ class Scenario:
             if number not in self.processes:
                 self.boot(number)
             elif number in self.left:
-                self.join(number, crashed=self.left.pop(number))
+                self.come_back(number)
         self.reform()
         self.cluster.settle()
         assert [status(self.processes[number]) for number in (1, 2, 3)] == ["ff", "55", "55"]

@@ -18,7 +18,6 @@ from dlm.errors import KernelHazardError
 from dlm.terms import KernelProfile
 
 EVERY: Final = frozenset({"5.10", "6.1", "6.12", "7.2"})
-UP_TO_6_12: Final = EVERY - {"7.2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +93,12 @@ TIMEOUT_RUNS_OUT = Hazard(
     "lock.c, dlm_scan_timeout()",
     frozenset({"5.10"}),
 )
-MODE_GUESSED = Hazard(
-    "a conversion between PR and CW whose master died",
-    "the kernel takes the lock for granted while it waits: it completes twice, with no mode",
-    "recover.c, recover_conversion(); lock.c, _grant_lock()",
-    UP_TO_6_12,
+GRANTED_IN_PLACE = Hazard(
+    "a queued conversion granted in the mode that the lock has already (ALTPR or ALTCW after "
+    "NODLCKWT; up to 6.12 also between PR and CW, when the master died)",
+    "the kernel leaves the lock on its queue and grants it once more: it completes twice, and the "
+    "lock has no mode any more",
+    "lock.c, _grant_lock()",
 )
 
 

@@ -80,6 +80,21 @@ def test_a_second_remove(process: Process) -> None:
         second.result()
 
 
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
+def test_a_second_remove_since_6_12(kernel: str) -> None:
+    """A lockspace that leaves has lost its minor: ENOENT, at once."""
+    cluster = Cluster({"nodea": ADDRESSES["nodea"]}, kernel=kernel, strict=True)
+    process = cluster.node("nodea").process()
+    minor = running_alone(process)
+    first = submit_remove(process, minor)
+
+    with refused(errno.ENOENT):
+        submit_remove(process, minor).result()
+
+    answer(process)
+    assert first.result() == 0
+
+
 def test_a_second_remove_that_is_not_strict() -> None:
     """Without strictness it is the error of a lockspace that is not there."""
     process = Cluster({"nodea": ADDRESSES["nodea"]}).node("nodea").process()
