@@ -753,8 +753,9 @@ def purge(tape: Tape, a: bytes) -> None:
     g.results()
     tape.locks()
     g.purge(1, 0)
-    g.purge(5, 0)
-    g.purge(-1, 0)
+    if not tape.kernel.startswith("5.10"):  # which tries for minutes to reach such a node
+        g.purge(5, 0)
+        g.purge(-1, 0)
     g.close()
     f.close()
 

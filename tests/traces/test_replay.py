@@ -1,4 +1,4 @@
-"""Every recorded trace, replayed on the emulator: what a real kernel answered is what it answers."""
+"""Every recorded trace on the emulator: what a real kernel answered is what it answers."""
 
 from __future__ import annotations
 
