@@ -113,6 +113,24 @@ def test_a_difference_is_shown_decoded_and_is_exit_code_1(trace: Path, tmp_path:
     )
 
 
+def test_texts_are_shown_from_the_first_line_that_differs(trace: Path, tmp_path: Path) -> None:
+    """Only the columns that count; a line that is missing is said to be."""
+    wrong = tmp_path / "wrong.jsonl"
+    text = dumps(load(trace))
+    (line,) = [line for line in text.splitlines() if "debug/dlm/test_locks" in line]
+    entry = " 2 5 -1 "
+    assert line.count(entry) == 1
+    wrong.write_text(text.replace(line, line.replace(entry, " 3 5 0 ")))
+
+    ran = tool("trace", "replay", str(wrong))
+
+    assert ran.code == 1
+    assert ran.out.splitlines()[1:3] == [
+        '    expected line 2: 1 0 0 0 8 1 3 5 0 0 1 "a"',
+        '    got      line 2: 1 0 0 0 8 1 2 5 -1 0 1 "a"',
+    ]
+
+
 def test_json(trace: Path, tmp_path: Path) -> None:
     """One object with every difference of every file."""
     wrong = tmp_path / "wrong.jsonl"

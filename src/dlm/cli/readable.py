@@ -27,6 +27,7 @@ from dlm.trace.format import REFERENCE, request_of
 _CREATE_OR_REMOVE = frozenset({Command.CREATE_LOCKSPACE, Command.REMOVE_LOCKSPACE})
 _COMMAND_AT = 12
 _LONG = 400
+_LINES = 4
 
 
 def describe(operation: Operation, about: Operation | None = None) -> str:
@@ -56,6 +57,28 @@ def describe_result(operation: Operation, result: Result) -> list[str]:
     if "hex" in result and operation["do"] in {"read", "wait"}:
         return [_read(bytes.fromhex(result["hex"]))]
     return [" ".join(_pair(key, value) for key, value in result.items())]
+
+
+def describe_texts(operation: Operation, expected: str, got: str) -> tuple[list[str], list[str]]:
+    """Return the lines of two texts from the first that differs, with the columns that count."""
+    columns = operation.get("columns")
+    one, other = ([_line(line, columns) for line in text.splitlines()] for text in (expected, got))
+    same = 0
+    while same < min(len(one), len(other)) and one[same] == other[same]:
+        same += 1
+    shown = tuple(
+        [f"line {number}: {line}" for number, line in enumerate(lines, 1)][same : same + _LINES]
+        or [f"no line {same + 1}"]
+        for lines in (one, other)
+    )
+    return shown[0], shown[1]
+
+
+def _line(line: str, columns: list[int] | None) -> str:
+    if columns is None:
+        return repr(line)[1:-1]
+    words = line.split()
+    return " ".join(words[each] for each in columns if each < len(words))
 
 
 def _pair(key: str, value: object) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from dlm.cli.emulated import Emulated
 from dlm.cli.parser import PROGRAM, Request
-from dlm.cli.readable import describe, describe_result
+from dlm.cli.readable import describe, describe_result, describe_texts
 from dlm.cli.sentences import ExitCode
 from dlm.connect import VARIABLE, connect
 from dlm.errors import UsageError
@@ -133,8 +133,12 @@ def _show(report: Report, out: TextIO, *, alone: bool, dry: bool) -> None:
 def _lines(trace: Trace, difference: Difference) -> Iterator[str]:
     operation = difference.operation
     yield f"{trace.name}:{difference.number}: {describe(operation, difference.about)}"
-    for what, result in (("expected", difference.expected), ("got", difference.got)):
-        first, *rest = describe_result(operation, result)
+    expected, got = difference.expected, difference.got
+    if "text" in expected and "text" in got:
+        shown = describe_texts(operation, expected["text"], got["text"])
+    else:
+        shown = describe_result(operation, expected), describe_result(operation, got)
+    for what, (first, *rest) in zip(("expected", "got"), shown, strict=True):
         yield f"    {what:<8} {first}"
         yield from (f"    {'':<8} {line}" for line in rest)
 
