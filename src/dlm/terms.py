@@ -179,6 +179,8 @@ class KernelProfile:
     """The misc minor of dlm_plock on an otherwise quiet machine."""
     minors_step: int
     """Direction in which dynamic misc minors are handed out (-1 up to 6.1, +1 later)."""
+    joins_with_members: bool
+    """A create returns when the members are known, before its first recovery has ended (5.10)."""
     forgets_minor: bool
     """A lockspace that leaves is not found by its minor any more (6.12)."""
     reserved_flag: bool
@@ -231,12 +233,14 @@ _5_10 = KernelProfile(
     unreachable_fails=False,
     minors_from=59,
     minors_step=-1,
+    joins_with_members=True,
     forgets_minor=False,
     reserved_flag=False,
     debug_comms="",
 )
 _6_1 = replace(
     _5_10,
+    joins_with_members=False,
     name="6.1",
     takes_any_target=False,
     empty_write_fails=True,

@@ -24,6 +24,7 @@ from dlm.core.events import (
     FileId,
     Input,
     Log,
+    MembersKnown,
     OpenFile,
     Purge,
     RecoveryEnded,
@@ -285,6 +286,13 @@ class Space:
         del self._timers[timer]
         self.step(TimerFired(timer))
 
+    def _members_known(self, output: MembersKnown) -> None:
+        # Linux 5.10 fs/dlm/member.c, dlm_recover_members(): ls_members_done is what a join awaits.
+        del output
+        if self.module.profile.joins_with_members:
+            self.recovery_result = 0
+            self.module.boot.sleepers.wake()
+
     def _recovery_ended(self, output: RecoveryEnded) -> None:
         error = abs(output.error)
         if error != errno.EINTR:
@@ -301,6 +309,7 @@ _CARRY_OUT: dict[type, Callable[[Space, Any], None]] = {
     Send: Space._send,
     SetTimer: Space._set_timer,
     CancelTimer: Space._cancel,
+    MembersKnown: Space._members_known,
     RecoveryEnded: lambda space, output: space._recovery_ended(output),  # 2005 has its own
     Log: Space._log,
 }

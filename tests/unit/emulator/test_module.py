@@ -30,6 +30,7 @@ from tests.unit.emulator.helpers import (
     stop,
     submit_create,
     submit_remove,
+    three_nodes,
 )
 
 
@@ -120,6 +121,25 @@ def test_a_stop_during_the_first_recovery_keeps_create_waiting(cluster: Cluster)
     start(process)
 
     assert pending.result() == 121
+
+
+@pytest.mark.parametrize(("kernel", "returns"), [("5.10", True), ("6.1", False), ("7.2", False)])
+def test_what_a_create_waits_for(kernel: str, returns: bool) -> None:
+    """For the end of the first recovery; in 5.10 until every member has answered once."""
+    cluster = three_nodes(kernel=kernel)
+    first, second = (cluster.node(name).process() for name in ("nodea", "nodeb"))
+    for number, each in enumerate((first, second), 1):
+        set_up(each, number, [1, 2])
+        set_members(each, [1, 2])
+    creating = submit_create(first)
+    submit_create(second)
+    start(first)
+    answer(first)
+
+    first.pause(2.0)
+
+    assert creating.done() == returns
+    assert status(first) != "ff"
 
 
 def create_after(process: Process, *steps: str) -> object:
