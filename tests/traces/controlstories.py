@@ -262,6 +262,19 @@ def handshake(tape: Tape) -> None:
     tape.down(fd)
 
 
+def names(tape: Tape) -> None:
+    """2, 3: lockspace names with a slash, of 64 bytes, and of bytes that are no text."""
+    tape.configure()
+    fd = tape.control()
+    for name, directory in (("a/b", "a!b"), ("n" * 64, "n" * 64), (".x", ".x"), ("a b", "a b")):
+        call = tape.begin_create(fd, name)
+        tape.list("dlm")
+        tape.uevents(2)
+        tape.put(f"dlm/{directory}/event_done", "-5")
+        tape.do("wait", async_=call)
+        tape.uevents(2)
+
+
 def use_count(tape: Tape) -> None:
     """4.4.1, 4.4.2: a second create, NEWEXCL, removes one by one, locks in the way, open files."""
     tape.configure()
@@ -500,6 +513,7 @@ SCRIPTS: dict[str, Script] = {
     "2-sysfs": sysfs,
     "3-handshake": handshake,
     "3-exclusion": mutual_exclusion,
+    "3-names": names,
     "4.3-compat": compat_create,
     "4.4-control": creating_first,
     "4.4.1-create": creating,

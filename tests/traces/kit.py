@@ -195,10 +195,12 @@ class Tape:
         self.do("open", device="dlm-control", as_=name)
         return name
 
-    def begin_create(self, fd: str, name: str = "test", flags: int = 0) -> str:
+    def begin_create(
+        self, fd: str, name: str = "test", flags: int = 0, *, save: str = "minor"
+    ) -> str:
         """Begin CREATE_LOCKSPACE and wait until it sleeps; return the call's name."""
         call = self.name("create")
-        self.do("write", fd=fd, hex=create(name, flags).hex(), async_=call, save="minor")
+        self.do("write", fd=fd, hex=create(name, flags).hex(), async_=call, save=save)
         self.settle()
         return call
 
@@ -209,13 +211,13 @@ class Tape:
         self.do("wait", async_=call)
         self.settle()
 
-    def up(self, name: str = "test", *members: int) -> str:
+    def up(self, name: str = "test", *members: int, save: str = "minor") -> str:
         """Bring a lockspace up on a configured node; return the name of the control file."""
         self.mkdir(f"{CLUSTER}/spaces/{name}")
         for nodeid in members or (self.number,):
             self.member(name, nodeid)
         fd = self.control()
-        self.join(self.begin_create(fd, name), name)
+        self.join(self.begin_create(fd, name, save=save), name)
         return fd
 
     def release(self, fd: str, name: str = "test", flags: int = 2, saved_as: str = "minor") -> str:
@@ -227,9 +229,9 @@ class Tape:
         self.put(f"dlm/{name}/event_done", "0\n")
         return call
 
-    def down(self, fd: str, name: str = "test") -> None:
+    def down(self, fd: str, name: str = "test", *, saved_as: str = "minor") -> None:
         """Remove a lockspace and wait for the end."""
-        self.do("wait", async_=self.release(fd, name))
+        self.do("wait", async_=self.release(fd, name, saved_as=saved_as))
         self.list("dlm")
 
     def stop(self, name: str = "test") -> None:

@@ -911,6 +911,77 @@ def stopped_close(tape: Tape, a: bytes) -> None:
     h.close()
 
 
+# ---- processes ----------------------------------------------------------------------------------
+
+
+def exits(tape: Tape, a: bytes) -> None:
+    """4.7: processes exit with several files, locks and orphans to be; another one notices."""
+    stays = tape.file()
+    first, second = tape.file(process="p1"), tape.file(process="p1")
+    first.lock(a, EX, F.VALBLK)
+    second.lock(a, EX, F.VALBLK)
+    second.lock(a + b"2", PR, F.PERSISTENT)
+    stays.lock(a, PR, F.VALBLK)
+    stays.lock(a + b"2", EX)
+    stays.results()
+    tape.locks()
+    tape.do("exit", process="p1")
+    tape.settle()
+    stays.results()
+    tape.locks()
+    first.read()
+    again = tape.file(process="p1")  # another process of that name
+    again.adopt(a + b"2", PR, 0)
+    tape.do("exit", process="p1")
+    tape.settle()
+    stays.results()
+    tape.locks()
+    stays.close()
+
+
+def exits_while_stopped(tape: Tape, a: bytes) -> None:
+    """6.1: a process that exits while the lockspace is stopped sleeps in the close of its file."""
+    stays = tape.file()
+    gone = tape.file(process="p1")
+    gone.lock(a, EX)
+    stays.lock(a, PR)
+    tape.stop()
+    call = tape.name("exit")
+    tape.do("exit", process="p1", async_=call)
+    tape.do("pending", async_=call)
+    tape.locks()
+    tape.start()
+    tape.do("wait", async_=call)
+    stays.results()
+    tape.locks()
+    stays.close()
+
+
+def two_lockspaces(tape: Tape, a: bytes) -> None:
+    """4.11: another lockspace has ids, queues and stops of its own."""
+    fd = tape.up("other", save="other")
+    f, g = tape.file(), tape.file(lockspace="other")
+    for file in (f, g):
+        file.lock(a, EX)
+        file.lock(a, PR)
+    f.unlock(1)
+    f.results()
+    g.results()
+    tape.stop("other")
+    f.lock(a, NL, F.EXPEDITE)
+    f.results()
+    g.read()
+    tape.get("dlm/test/recover_status", "dlm/other/recover_status")
+    tape.start("other")
+    tape.locks()
+    tape.locks("other")
+    tape.get("dlm/test/id", "dlm/other/id")
+    tape.put("dlm/other/id", "7")
+    g.close()
+    f.close()
+    tape.down(fd, "other", saved_as="other")
+
+
 STORIES: dict[str, tuple[Story, ...]] = {
     "11.1-grants": (
         noqueue, two_waiters, rising_waiters, middle_waiters, waiting_order, behind_conversion,
@@ -928,7 +999,9 @@ STORIES: dict[str, tuple[Story, ...]] = {
     "4.4-requests": (bad_flags, bad_requests, side_effects, envelopes),
     "4.5-reading": (reading, blocking_read, compat),
     "4.7-close": (closing, orphans, orphan_order, purge),
+    "4.7-exit": (exits, exits_while_stopped),
     "4.9-results": (merging, many_results, reused_ids),
+    "4.11-lockspaces": (two_lockspaces,),
     "6.1-stopped": (stopped, stopped_close),
 }  # fmt: skip
 """The stories of each trace, which share a lockspace."""
