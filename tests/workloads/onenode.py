@@ -24,7 +24,7 @@ from dlm.abi.device import (
     LockspaceRequest,
     encode_request,
 )
-from dlm.terms import LockFlag, LockMode, LockspaceFlag, ReleaseFlag
+from dlm.terms import InternalFlag, LockFlag, LockMode, LockspaceFlag, ReleaseFlag
 from tests.workloads import surroundings
 from tests.workloads.words import LOST_IDS, READ_SIZES, Line, Requests, Theme, draw_theme
 
@@ -45,7 +45,7 @@ def fill(request: bytes, saved: str) -> str:
 LOCK_COLUMNS = [0, 1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13]
 """Columns of ``<ls>_locks`` without pid (3) and time (10)."""
 
-_ID, _EXFLAGS, _STATUS = 0, 5, 7
+_ID, _EXFLAGS, _FLAGS, _STATUS = 0, 5, 6, 7
 _WAITING = "1"
 
 ALL_COLUMNS = [0, 2, 3, *range(5, 15), *range(17, 36)]
@@ -271,15 +271,19 @@ class OneNode:
             own = {each: owner for each, owner in space.owners.items() if owner in files}
             if not own:
                 continue
-            path = f"debug/dlm/{space.name}_locks"
-            listing = yield from self.do("get", path=path, columns=LOCK_COLUMNS)
-            for line in listing.get("text", "").splitlines()[1:]:
-                words = line.split()
+            for words in (yield from self.list_locks(space)):
                 lock_id = int(words[_ID], 16)
                 persistent = int(words[_EXFLAGS], 16) & LockFlag.PERSISTENT
                 if lock_id in own and persistent and words[_STATUS] == _WAITING:
                     request = LockRequest(Command.UNLOCK, lock_id=lock_id, lksb=1)
                     yield from self.write(own[lock_id], encode_request(request))
+
+    def list_locks(self, space: Space) -> Steps[list[list[str]]]:
+        """Read the lines of this node's own locks; another node's have ids of ours, too."""
+        path = f"debug/dlm/{space.name}_locks"
+        listing = yield from self.do("get", path=path, columns=LOCK_COLUMNS)
+        lines = [line.split() for line in listing.get("text", "").splitlines()[1:]]
+        return [line for line in lines if not int(line[_FLAGS], 16) & InternalFlag.MASTER_COPY]
 
     def reopen(self, space: Space) -> Steps[None]:
         """Open one more file, or close one, or end a process; one file is always left."""

@@ -126,6 +126,8 @@ class Requests:
     def __init__(self, rng: random.Random, theme: Theme) -> None:
         self._rng = rng
         self.theme = theme
+        self.never = 0
+        """Flags that no lock gets."""
 
     def new(self, number: int, **fixed: Any) -> bytes:  # Any: fields of a LockRequest
         """Draw a request for a lock; most are sound."""
@@ -220,7 +222,7 @@ class Requests:
             flags |= LockFlag.PERSISTENT
         if rng.random() < 0.01:
             flags |= rng.choice(BAD_FLAGS)
-        return int(flags)
+        return int(flags) & ~self.never
 
     def _layout(self) -> Layout:
         return Layout.COMPAT32 if self._rng.random() < self.theme.compat else Layout.NATIVE

@@ -1,0 +1,117 @@
+"""Record random workloads of two nodes: on two guests, or on an emulated pair.
+
+    python -m tests.workloads.record_two --guests 7.2 --seeds 0-9 DIRECTORY
+    python -m tests.workloads.record_two --emulator 7.2 --seeds 0-9 DIRECTORY
+
+Each trace is DIRECTORY/two-node-random-<seed>.jsonl.gz. Guests are steered from here.
+
+Decides: how a seed becomes a trace of two nodes.
+May not know: what a workload asks (tests/workloads/twonodes.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from dlm.cli.emulated import Emulated
+from dlm.ports import Backend
+from dlm.trace import Header, Machines, Recorder, Trace, dump
+from tests.traces.kit import Tape
+from tests.traces.record_two import PATIENCE, Guests
+from tests.traces.twonodes import ADDRESSES, Two
+from tests.workloads.record import Keep, differences, seeds_of
+from tests.workloads.twonodes import TwoNodes
+
+OPERATIONS = 120
+
+
+def record(
+    seed: int,
+    operations: int,
+    backends: Sequence[Backend],
+    machines: Machines,
+    kernel: str,
+    keep: Keep | None = None,
+) -> Trace:
+    """Run one seed's workload on two nodes whose modules were loaded a moment ago."""
+    comment = f"random, two nodes, seed {seed}"
+    header = Header(kernel, comment=comment)
+    recorder = Recorder(backends, header, machines=machines, patience=PATIENCE, keep=keep)
+    two = Two(*(Tape(recorder, node=n, address=ADDRESSES[n]) for n in ADDRESSES))
+    workload = TwoNodes(seed, operations)
+    try:
+        two.up()
+        steps = workload.steps()
+        operation = next(steps)
+        while True:
+            operation = steps.send(recorder.do(operation))
+    except StopIteration:
+        two.down(alone=workload.alone)
+        return recorder.trace(comment)
+    finally:
+        recorder.close()
+
+
+def on_emulator(seed: int, operations: int, kernel: str) -> Trace:
+    """Record one seed on an emulated pair."""
+    emulated = Emulated(Trace(Header(kernel, nodes=2), ()))
+    return record(seed, operations, emulated.backends, emulated, kernel)
+
+
+def on_guests(seed: int, operations: int, kernel: str, lost: Path) -> Trace:
+    """Record one seed on two guests that boot for it."""
+    from tests.vm.guests import Lab  # noqa: PLC0415 - needs what only a machine with qemu has
+
+    with (
+        tempfile.TemporaryDirectory() as results,
+        Lab([kernel, kernel], Path(results)) as lab,
+        ExitStack() as stack,
+        lost.open("w", buffering=1) as file,
+    ):
+        guest, _ = lab.boot()
+        release = guest.run("uname -r", quiet=True, check=True).stdout.strip()
+        guests = Guests(lab, stack)
+        backends = [guests.process(node) for node in (1, 2)]
+        keep: Keep = lambda line: file.write(f"{json.dumps(line)}\n")  # noqa: E731
+        trace = record(seed, operations, backends, guests, release, keep)
+    lost.unlink()
+    return trace
+
+
+def main() -> int:
+    """Do what the command line says; 1 when a replay differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", default="0", metavar="FIRST-LAST")
+    parser.add_argument("--operations", type=int, default=OPERATIONS)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--emulator", metavar="KERNEL")
+    where.add_argument("--guests", metavar="KERNEL")
+    parser.add_argument("directory", type=Path)
+    given = parser.parse_args()
+    failed = False
+    for seed in seeds_of(given.seeds):
+        begin = time.monotonic()
+        path = given.directory / f"two-node-random-{seed}.jsonl.gz"
+        if given.emulator:
+            trace = on_emulator(seed, given.operations, given.emulator)
+        else:
+            lost = given.directory / f"lost-{seed}.jsonl"
+            trace = on_guests(seed, given.operations, given.guests, lost)
+        dump(trace, path)
+        found = differences(trace)
+        failed = failed or bool(found)
+        seconds = time.monotonic() - begin
+        print(f"{path}: {len(trace.lines)} operations, {seconds:.0f} s, {len(found)} differences")
+        print(*found[:3], sep="\n", end="\n" if found else "", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
