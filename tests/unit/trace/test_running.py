@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from dlm.abi.address import encode_sockaddr
+from dlm.abi.device import Command, LockspaceRequest
+from dlm.abi.device2005 import encode_request as encode_2005
+from dlm.abi.node2005 import Ioctl, NodeRequest, encode_node_request
 from dlm.cli.emulated import Emulated, addresses, profile_name
 from dlm.errors import StalledError
 from dlm.trace import Header, Patience, Recorder, Report, Trace, TraceError, loads, record, replay
@@ -22,9 +26,8 @@ def recorder(nodes: int = 1, **more: Any) -> tuple[Emulated, Recorder]:
     )
 
 
-def again(trace: Trace, **changes: object) -> Report:
+def again(trace: Trace) -> Report:
     """Replay a trace on a fresh emulator."""
-    del changes
     emulated = Emulated(trace)
     return replay(trace, emulated.backends, machines=emulated)
 
@@ -329,3 +332,43 @@ def test_an_address_where_the_kernel_refused_to_listen_is_not_the_nodes() -> Non
 def test_the_profile_for_a_release(release: str, profile: str) -> None:
     """The newest that is not newer than the release."""
     assert profile_name(release) == profile
+
+
+@pytest.mark.parametrize("abi", ["event", "members"])
+def test_the_interfaces_of_2005_can_be_recorded_and_replayed(abi: str) -> None:
+    """The header's dialect is emulated, and addresses come from the ioctl."""
+    local = encode_node_request(NodeRequest(1, 0, encode_sockaddr("10.3.0.1"))).hex()
+    create = encode_2005(LockspaceRequest(Command.CREATE_LOCKSPACE, 0, 0, b"test")).hex()
+    start, answer = {"event": ("start", "finish"), "members": ("control", "event_done")}[abi]
+    asked = "010000000000000009000000".ljust(2 * 276, "0")
+    text = f"""{{"dlm_trace": 1, "abi": "{abi}"}}
+{{"do": "open", "device": "dlm-node", "as": "n"}}
+{{"do": "ioctl", "fd": "n", "request": "{Ioctl.SET_LOCAL:x}", "hex": "{local}"}}
+{{"do": "ioctl", "fd": "n", "request": "c114d100", "hex": "{asked}"}}
+{{"do": "open", "device": "dlm-control", "as": "c"}}
+{{"do": "write", "fd": "c", "hex": "{create}", "async": "w", "save": "minor"}}
+{{"do": "settle"}}
+{{"do": "put", "path": "dlm/test/members", "text": "1"}}
+{{"do": "put", "path": "dlm/test/{start}", "text": "1"}}
+{{"do": "settle"}}
+{{"do": "put", "path": "dlm/test/{answer}", "text": "{int(abi == "event")}"}}
+{{"do": "wait", "async": "w"}}
+{{"do": "uevent"}}
+{{"do": "list", "path": "dlm/test"}}
+"""
+    script = loads(text)
+    emulated = Emulated(script)
+
+    trace = record(script, emulated.backends)
+
+    assert addresses(trace) == [("10.3.0.1",)]
+    version = trace.lines[2].operation
+    assert (version["ret"], version["out"][:24]) == (0, "010000000000000000000000")
+    assert trace.lines[-3].operation["ret"] == 61
+    assert trace.lines[-2].operation == {
+        "do": "uevent",
+        "header": trace.lines[-2].operation["header"],
+        "env": trace.lines[-2].operation["env"],
+    }
+    assert again(trace).differences == ()
+    assert len(again(changed(trace, 4, out="00" * 276)).differences) == 1
