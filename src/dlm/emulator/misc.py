@@ -428,10 +428,10 @@ class LockFile(MiscFile):
     def _purge(self, call: CallId, body: PurgeRequest) -> Question:
         space = self._space
         module = self._module
-        if body.nodeid not in {0, space.nodeid} and not module.endpoint.knows(body.nodeid):
+        known = module.profile.takes_any_target or module.endpoint.knows(body.nodeid)
+        if body.nodeid not in {0, space.nodeid} and not known:
             # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_get_mhandle(): no such peer, no buffer.
-            if not module.profile.takes_any_target:
-                raise refuse(errno.ENOBUFS, self.name)
+            raise refuse(errno.ENOBUFS, self.name)
         return Purge(call, self._file, self._process.pid, body.nodeid, body.pid)
 
 

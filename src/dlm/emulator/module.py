@@ -181,10 +181,11 @@ class Module:
                 return space
         if directory_name(text) in self.sysfs.entries:
             raise refuse(errno.EEXIST)
-        return (yield from self._join(text, self._kept_flags(flags)))
+        return (yield from self._join(text, flags))
 
-    def _join(self, name: str, exflags: int) -> Body:
-        space = Space(self, name, exflags)
+    def _join(self, name: str, flags: int) -> Body:
+        watches = self.profile.deprecated_timeouts and bool(flags & _TIMEWARN)
+        space = Space(self, name, self._kept_flags(flags), watches_waits=watches)
         self.spaces.insert(0, space)
         self.sysfs.entries[directory_name(name)] = sysfs.lockspace(space)
         self._uevent("add", space)

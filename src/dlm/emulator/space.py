@@ -84,7 +84,9 @@ def is_sequenced(message: Message) -> bool:
 class Space:
     """A lockspace of this node, from the beginning of its create to the end of its remove."""
 
-    def __init__(self, module: Module, name: str, exflags: int) -> None:
+    def __init__(
+        self, module: Module, name: str, exflags: int, *, watches_waits: bool = False
+    ) -> None:
         self.module = module
         self.name = name
         self.nodeid = module.nodeid
@@ -95,6 +97,7 @@ class Space:
             exflags=exflags,
             table_size=module.number("rsbtbl_size"),
             holds_results=module.profile.holds_results,
+            watches_waits=watches_waits,
             strict=module.boot.strict,
         )
         self.global_id: int = 0
