@@ -43,6 +43,7 @@ HARMLESS = {
 
 WEIGHTS = ("0", "1", "7", "-1", "0x10", "2147483647", "2147483648", "x", "1\n", " 1")
 NODEIDS = ("2", "3\n", "0x7", "-4", "077", "2147483647", "2147483648", "x", "", "4294967295")
+NO_DIRECTORY = ("0", "2", "x", "", "-1", " 1", "1")
 COMM_NAMES = ("2", "3", "0x4", "007", "x", "-2", "4294967296", "nine lives")
 
 
@@ -173,6 +174,10 @@ def listing(world: OneNode) -> Nothing:
         *(f"debug/dlm/t{each}" for each in ("", "_locks", "_all", "_toss", "_waiters")),
         f"{CLUSTER}/toss_secs",
     )
+    if rng.random() < 0.2:
+        files = ("state", "flags", "send_queue_count", "version")
+        yield from world.get(f"debug/dlm/comms/{rng.choice((1, 2, 3))}/{rng.choice(files)}")
+        return
     yield from world.do(rng.choice(("list", "mode")), path=rng.choice(paths))
 
 
@@ -194,7 +199,7 @@ def attribute(world: OneNode) -> Nothing:
         yield from world.put(f"{directory}/id", number)
         yield from world.get(f"{directory}/id")
     elif draw < 0.85:
-        yield from world.put(f"{directory}/nodir", rng.choice(("0", "2", "x", "", "-1", " 1")))
+        yield from world.put(f"{directory}/nodir", rng.choice(NO_DIRECTORY))
         yield from world.get(f"{directory}/nodir")
     elif draw < 0.95:
         path = f"{directory}/{rng.choice(('recover_status', 'recover_nodeid', 'none'))}"
