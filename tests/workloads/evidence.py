@@ -641,6 +641,9 @@ EVIDENCE: Evidence = SECTION_4 | SECTION_5
 SHOWN_BY: dict[str, str] = {
     "4.3 effect": "4.5-reading",
     "4.4.1 debugfs before device": "4.4.2-use-count",
+    "4.4.2 master copies": "two-node",
+    "4.4.5 remote request in flight": "two-node",
+    "4.11 master copies": "two-node",
     "4.4.1 failed create stops the comms": "4.4.1-create",
     "4.4.2 waits for files": "4.4.2-use-count",
     "4.4.2 directory while it waits": "4.4.2-use-count",

@@ -134,7 +134,7 @@ class Requests:
         rng = self._rng
         name = rng.choice(self.theme.names)
         request = LockRequest(mode=self._mode(), flags=self._flags(REQUEST_FLAGS), name=name)
-        if rng.random() < 0.02:  # only the length is looked at: no name is read
+        if not fixed and rng.random() < 0.02:  # only the length is looked at: no name is read
             whole = bytearray(self._finish(replace(request, name=b"n" * 64), number, fixed))
             whole[_NAMELEN] = rng.choice((65, 128, 255))
             return bytes(whole)
