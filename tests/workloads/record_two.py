@@ -24,12 +24,12 @@ from dlm.cli.emulated import Emulated
 from dlm.ports import Backend
 from dlm.trace import Header, Machines, Recorder, Trace, dump
 from tests.traces.kit import Tape
-from tests.traces.record_two import PATIENCE, Guests
+from tests.traces.record_two import PATIENCE, Guests, freshen
 from tests.traces.twonodes import ADDRESSES, Two
 from tests.workloads.record import Keep, differences, seeds_of
 from tests.workloads.twonodes import TwoNodes
 
-OPERATIONS = 120
+OPERATIONS = 100
 
 
 def record(
@@ -65,24 +65,27 @@ def on_emulator(seed: int, operations: int, kernel: str) -> Trace:
     return record(seed, operations, emulated.backends, emulated, kernel)
 
 
-def on_guests(seed: int, operations: int, kernel: str, lost: Path) -> Trace:
-    """Record one seed on two guests that boot for it."""
-    from tests.vm.guests import Lab  # noqa: PLC0415 - needs what only a machine with qemu has
+class Pair:
+    """Two guests, booted once; their modules are loaded afresh for each workload."""
 
-    with (
-        tempfile.TemporaryDirectory() as results,
-        Lab([kernel, kernel], Path(results)) as lab,
-        ExitStack() as stack,
-        lost.open("w", buffering=1) as file,
-    ):
-        guest, _ = lab.boot()
-        release = guest.run("uname -r", quiet=True, check=True).stdout.strip()
-        guests = Guests(lab, stack)
-        backends = [guests.process(node) for node in (1, 2)]
-        keep: Keep = lambda line: file.write(f"{json.dumps(line)}\n")  # noqa: E731
-        trace = record(seed, operations, backends, guests, release, keep)
-    lost.unlink()
-    return trace
+    def __init__(self, kernel: str, results: Path, stack: ExitStack) -> None:
+        from tests.vm.guests import Lab  # noqa: PLC0415 - needs what only a machine with qemu has
+
+        self._lab = stack.enter_context(Lab([kernel, kernel], results))
+        first = self._lab.boot()[0]
+        self.release = first.run("uname -r", quiet=True, check=True).stdout.strip()
+
+    def record(self, seed: int, operations: int, lost: Path) -> Trace:
+        """Record one seed; ``lost`` has its lines as long as it is under way."""
+        for guest in self._lab.guests:
+            freshen(guest)
+        with ExitStack() as processes, lost.open("w", buffering=1) as file:
+            guests = Guests(self._lab, processes)
+            backends = [guests.process(node) for node in (1, 2)]
+            keep: Keep = lambda line: file.write(f"{json.dumps(line)}\n")  # noqa: E731
+            trace = record(seed, operations, backends, guests, self.release, keep)
+        lost.unlink()
+        return trace
 
 
 def main() -> int:
@@ -95,22 +98,28 @@ def main() -> int:
     where.add_argument("--guests", metavar="KERNEL")
     parser.add_argument("directory", type=Path)
     given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as results, ExitStack() as stack:
+        pair = Pair(given.guests, Path(results), stack) if given.guests else None
+        return int(record_all(given, pair))
+
+
+def record_all(given: argparse.Namespace, pair: Pair | None) -> bool:
+    """Record each seed and replay it; say whether one differed."""
     failed = False
     for seed in seeds_of(given.seeds):
         begin = time.monotonic()
         path = given.directory / f"two-node-random-{seed}.jsonl.gz"
-        if given.emulator:
+        if pair is None:
             trace = on_emulator(seed, given.operations, given.emulator)
         else:
-            lost = given.directory / f"lost-{seed}.jsonl"
-            trace = on_guests(seed, given.operations, given.guests, lost)
+            trace = pair.record(seed, given.operations, given.directory / f"lost-{seed}.jsonl")
         dump(trace, path)
         found = differences(trace)
         failed = failed or bool(found)
         seconds = time.monotonic() - begin
         print(f"{path}: {len(trace.lines)} operations, {seconds:.0f} s, {len(found)} differences")
         print(*found[:3], sep="\n", end="\n" if found else "", flush=True)
-    return int(failed)
+    return failed
 
 
 if __name__ == "__main__":
