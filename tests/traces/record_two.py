@@ -89,9 +89,15 @@ class Guests:
 
 def on_guests(names: list[str], directory: Path, kernel: str) -> None:
     """Record stories on two guests, whose modules are loaded afresh for each."""
-    from tests.vm.guests import Lab  # noqa: PLC0415 - needs what only a machine with qemu has
+    # They need what only a machine with qemu has.
+    from tests.vm.guests import Lab  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory() as results, Lab([kernel, kernel], Path(results)) as lab:
+    from tests.vm.host import cache_directory  # noqa: PLC0415
+
+    runs = cache_directory() / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    results = tempfile.mkdtemp(dir=runs, prefix=time.strftime("%H%M%S-"))
+    with Lab([kernel, kernel], Path(results)) as lab:
         release = lab.boot()[0].run("uname -r", quiet=True, check=True).stdout.strip()
         for name in names:
             begin = time.monotonic()
