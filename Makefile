@@ -25,12 +25,14 @@ check: $(READY)
 	$(BIN)/python cdefs/build.py --check
 
 # Every recorded trace on the emulator, kernel by kernel: the last line of each counts differences.
+# Then what the traces cover of the kernel's interface.
 replay: $(READY)
 	@failed=0; \
 	for kernel in fixtures/traces/*; do \
 	    echo "== $${kernel##*/}"; \
 	    $(BIN)/python -m dlm trace replay $$kernel/*.jsonl.gz || failed=1; \
 	done; \
+	$(BIN)/python -m tests.workloads.coverage || failed=1; \
 	exit $$failed
 
 # Break the lock manager's rules one by one: the recorded traces must notice each.

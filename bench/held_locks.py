@@ -12,11 +12,12 @@ import time
 import tracemalloc
 
 from dlm.abi.device import Command, LockRequest, encode_request
+from dlm.control import Control
 from dlm.emulator import Cluster
 from dlm.ports import Device
 from dlm.terms import LockMode
-from tests.contract.machine import Machine
 
+LOCKSPACE = "bench"
 HELD = (1_000, 10_000, 100_000)
 MEASURED = 10_000
 LOOPS, ROUNDS = 1000, 15
@@ -44,8 +45,15 @@ def loop(device: Device) -> float:
 
 
 def fresh(cluster: Cluster) -> Device:
-    """Return an open file on a lockspace that runs."""
-    return Machine(cluster.node("node1").process()).bring_up("bench").open().device
+    """Return an open file on a lockspace of one node that runs."""
+    process = cluster.node("node1").process()
+    control = Control(process)
+    control.set_local(1, "127.0.0.1")
+    lockspace = control.lockspace(LOCKSPACE)
+    lockspace.create()
+    lockspace.start(1, [1])
+    cluster.settle()
+    return process.open_device(f"dlm_{LOCKSPACE}")
 
 
 def memory() -> float:

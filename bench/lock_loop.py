@@ -17,16 +17,28 @@ import time
 from pathlib import Path
 
 from dlm.abi.device import Command, LockRequest, encode_request
+from dlm.control import Control
 from dlm.emulator import Cluster
 from dlm.kernel import KernelBackend
-from dlm.ports import Device
+from dlm.ports import Backend, Device
 from dlm.terms import LockMode
-from tests.contract.machine import Machine
 
 LOOPS, ROUNDS = 2000, 3
 SOURCE = Path(__file__).with_suffix(".c")
 LOCKSPACE = "bench"
 AT_MOST = 10.0
+
+
+def bring_up(backend: Backend) -> None:
+    """Make a lockspace of this node alone and wait until it runs."""
+    control = Control(backend)
+    control.set_local(1, "127.0.0.1")
+    lockspace = control.lockspace(LOCKSPACE)
+    lockspace.create()
+    lockspace.start(1, [1])
+    lockspace.wait_done(1)
+    while f"dlm_{LOCKSPACE}" not in backend.misc_devices():  # the create returns a moment later
+        backend.pause(0.1)
 
 
 def loop(device: Device, loops: int) -> float:
@@ -51,14 +63,16 @@ def build(directory: str) -> str:
 def main() -> int:
     """Measure and print; 1 when the ratio is too high."""
     with Cluster({"node1": "127.0.0.1"}) as cluster:
-        emulated = Machine(cluster.node("node1").process()).bring_up(LOCKSPACE).open().device
+        process = cluster.node("node1").process()
+        bring_up(process)
+        emulated = process.open_device(f"dlm_{LOCKSPACE}")
         if not Path("/sys/kernel/dlm").is_dir():
             ours = min(loop(emulated, LOOPS) for _ in range(ROUNDS))
             print(f"lock and unlock: emulator {ours:.0f} µs; no DLM here to compare with")
             return 0
         with tempfile.TemporaryDirectory() as directory:
             program = build(directory)
-            Machine(KernelBackend()).bring_up(LOCKSPACE)
+            bring_up(KernelBackend())
             pairs = [
                 (
                     loop(emulated, LOOPS),

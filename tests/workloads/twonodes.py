@@ -123,6 +123,9 @@ class TwoNodes:
         waiting = side.fresh("w") if self.rng.random() < 0.5 else None
         if waiting:
             yield from side.write(file, side.sleeping(side.space), **{"async": waiting})
+        if self.rng.random() < 0.5:  # of the other node: that does not wait
+            request = side.requests.purge(3 - side.number, 0)
+            yield from side.write(file, request)
         for each in self.sides:
             yield from each.read(each.space)
         for each in self.sides:
