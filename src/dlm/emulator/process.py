@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import count
 from typing import TYPE_CHECKING
 
 from dlm.emulator.misc import MiscFile
@@ -45,8 +46,8 @@ class Process:
         self.privileged = privileged
         self.capable = privileged if capable is None else capable
         self.pid = next(boot.pids)
-        self.files: dict[MiscFile, None] = {}
-        """Open files, oldest first."""
+        self.files: dict[MiscFile, int] = {}
+        """Open files and their descriptors' numbers among them."""
         self.pendings: list[Pending] = []
         """Calls begun that are not detached; those that can be killed end with the process."""
         self._boot = boot
@@ -101,7 +102,8 @@ class Process:
         if not self.privileged:  # mode 0600, root's
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), name)
         file = opener(self, name, flags)
-        self.files[file] = None
+        taken = self.files.values()
+        self.files[file] = next(number for number in count() if number not in taken)
         boot.acted("open", name)
         return file
 
@@ -208,7 +210,8 @@ class Process:
             self._boot.begin(self._close_files(), f"exit of {self.pid}")
 
     def _close_files(self) -> Body:
-        for file in tuple(self.files):
+        # Descriptors close in their order, and an open(2) takes the lowest that is free.
+        for file in sorted(self.files, key=self.files.__getitem__):
             pending = file.begin_close()
             if pending is not None:
                 yield pending.done
