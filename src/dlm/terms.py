@@ -180,6 +180,9 @@ class KernelProfile:
     """The misc minor of dlm_plock on an otherwise quiet machine."""
     minors_step: int
     """Direction in which dynamic misc minors are handed out (-1 up to 6.1, +1 later)."""
+    parting_seconds: float
+    """How long the last lockspace's remove waits for each peer to let go of this node: 3 minutes
+    (6.1), 5 seconds (6.12), not at all (5.10)."""
     joins_with_members: bool
     """A create returns when the members are known, before its first recovery has ended (5.10)."""
     forgets_minor: bool
@@ -234,6 +237,7 @@ _5_10 = KernelProfile(
     unreachable_fails=False,
     minors_from=59,
     minors_step=-1,
+    parting_seconds=0.0,
     joins_with_members=True,
     forgets_minor=False,
     reserved_flag=False,
@@ -241,6 +245,7 @@ _5_10 = KernelProfile(
 )
 _6_1 = replace(
     _5_10,
+    parting_seconds=180.0,
     joins_with_members=False,
     name="6.1",
     takes_any_target=False,
@@ -263,6 +268,7 @@ _6_12 = replace(
     unreachable_fails=True,
     minors_from=262,
     minors_step=1,
+    parting_seconds=5.0,
     forgets_minor=True,
     reserved_flag=True,
     debug_comms="address",

@@ -63,9 +63,13 @@ class Module:
             self._receive,
             lambda text: boot.log(f"dlm: {text}"),
             self._appeared,
+            self.keeps,
+            boot.sleepers.wake,
         )
         self.spaces: list[Space] = []
         """All lockspaces, newest first, as the kernel looks through them."""
+        self.parting = False
+        """The last lockspace leaves, and has no members any more."""
         self.monitors = 0
         self.monitor_used = False
         self.open_files: int = 0
@@ -245,12 +249,32 @@ class Module:
         space.halt()
         last = len(self.spaces) == 1
         if last:
+            self.parting = True
+            yield from self._part()
             self.endpoint.stop()
+            self.parting = False
         yield lambda: not space.on_result  # every file on the lockspace is closed
         self._forget(space)
         if last:
             self.endpoint.stop()
         return 0
+
+    def _part(self) -> Body:
+        # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_shutdown(): one node after the other says that
+        # it has let go of us; a node says so when no lockspace of its own has us as a member.
+        scheduler = self.scheduler
+        for nodeid in self.endpoint.part():
+            deadline = scheduler.now + self.profile.parting_seconds
+            end = scheduler.schedule(self.profile.parting_seconds, self.boot.sleepers.wake)
+            yield partial(self._has_parted, nodeid, deadline)
+            scheduler.cancel(end)
+
+    def _has_parted(self, nodeid: int, deadline: float) -> bool:
+        return self.scheduler.now >= deadline or not self.endpoint.is_kept_by(nodeid)
+
+    def keeps(self, nodeid: int) -> bool:
+        """Say whether a lockspace that does not leave has a node as a member."""
+        return not self.parting and any(nodeid in space.core.members for space in self.spaces)
 
     # ---- private --------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ again: a survivor that keeps the comm of a node that crashed and came back drops
 sends, and is dropped.
 
 Not modelled: acknowledgements and retransmission (what was under way to a node that crashed is
-lost), the FIN wait of up to three minutes when the last lockspace goes (both ends begin again at
-once, and what was under way between them is lost), TCP's own delays.
+lost), the packets of the FIN hand-shake when the last lockspace goes (its wait is: ``is_kept_by``),
+TCP's own delays.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Endpoint:
 
     ``deliver(nodeid, payload)`` is called for what arrives, ``log(text)`` for the kernel's log,
     ``appeared(nodeid, addressed)`` when an address is filed under a node id, and when a first
-    message goes to or comes from it (``addressed`` False).
+    message goes to or comes from it (``addressed`` False). ``keeps(nodeid)`` says whether a
+    lockspace has that node as a member, ``wake()`` is called when any way or member has changed.
     """
 
     def __init__(
@@ -79,12 +80,16 @@ class Endpoint:
         deliver: Callable[[int, Payload], None],
         log: Callable[[str], None],
         appeared: Callable[[int, bool], None],
+        keeps: Callable[[int], bool] = lambda _: False,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.network = network
         self.name = name
         self.deliver = deliver
         self.log = log
         self._appeared = appeared
+        self.keeps = keeps
+        self.wake = wake
         self.running = False
         self.links: dict[int, Link] = {}
         self.marks: dict[int, int] = {}
@@ -94,6 +99,8 @@ class Endpoint:
         self._transport: tuple[int, int] = (0, 0)
         self._source = ""
         self._listening: tuple[str, ...] = ()
+        self._told: list[tuple[Endpoint, int]] = []
+        """Peers that know that this node closes, and its id there."""
 
     # ---- configuration --------------------------------------------------------------------------
 
@@ -128,6 +135,13 @@ class Endpoint:
         """Say whether messages to this node id can be sent: it has been heard of."""
         return nodeid in self.links and self.links[nodeid].known
 
+    def is_kept_by(self, nodeid: int) -> bool:
+        """Say whether a node may go on sending to this one: it is out of reach, or says so."""
+        if not self.knows(nodeid):
+            return False
+        route = self.network.route(self, nodeid)
+        return route is None or route[0].keeps(route[1])
+
     def forget(self, nodeid: int) -> None:
         """Close the connection, drop all addresses and begin the counters again (comm removed)."""
         self.log(f"closing connection to node {nodeid}")
@@ -153,14 +167,23 @@ class Endpoint:
         self.running = True
         self.network.changed()
 
+    def part(self) -> list[int]:
+        """Tell whoever can be reached that this node closes; return the node ids heard of."""
+        for nodeid in self.links:
+            route = self.network.route(self, nodeid)
+            if route is not None and route not in self._told:
+                self._told.append(route)
+        self.network.changed()
+        return sorted(nodeid for nodeid, link in self.links.items() if link.known)
+
     def stop(self) -> None:
         """Close every connection in good order: both ends of each begin again."""
-        for nodeid, link in self.links.items():
-            route = self.network.route(self, nodeid)
-            if route is not None:
-                peer, back = route
-                if back in peer.links:
-                    self.network.reset(peer.links[back])
+        self.part()
+        for peer, back in self._told:
+            if back in peer.links:
+                self.network.reset(peer.links[back])
+        self._told.clear()
+        for link in self.links.values():
             self.network.reset(link)
         self.running = False
         self.network.changed()
@@ -306,6 +329,8 @@ class Network:
         """Forget what is known of ways: some node's view has changed."""
         self._routes.clear()
         self._scheduler.progress += 1
+        for endpoint in self._endpoints.values():
+            endpoint.wake()
 
     def route(self, endpoint: Endpoint, nodeid: int) -> tuple[Endpoint, int] | None:
         """Return whom a message to ``nodeid`` reaches, if anybody, and the sender's id there."""

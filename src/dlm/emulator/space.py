@@ -292,6 +292,7 @@ class Space:
     def _members_known(self, output: MembersKnown) -> None:
         # Linux 5.10 fs/dlm/member.c, dlm_recover_members(): ls_members_done is what a join awaits.
         del output
+        self.module.endpoint.network.changed()
         if self.module.profile.joins_with_members:
             self.recovery_result = 0
             self.module.boot.sleepers.wake()
