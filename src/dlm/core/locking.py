@@ -91,10 +91,8 @@ def set_granted(state: State, resource: Resource, lock: LockBlock) -> None:
     """Give a lock the mode that it asked for (_grant_lock)."""
     if lock.status == CONVERTING and lock.granted_mode == lock.requested_mode:
         # Quirk: the lock stays on its queue, is looked at again asking for no mode, and "granted"
-        # that. A mode that recovery guessed is not lost so: that would be an operation lost.
+        # that, so that it completes twice.
         state.risk(GRANTED_IN_PLACE, f"lock {lock.lock_id:x}")
-        if resource.flags & RECOVER_GRANT:
-            state.move(resource, lock, GRANTED)
     elif lock.granted_mode != lock.requested_mode:
         lock.granted_mode = lock.requested_mode
         if lock.status:
