@@ -209,7 +209,13 @@ def add_comm(module: Module, nodeid: int) -> None:
 
 
 def _comm_state(module: Module, nodeid: int) -> bytes:
-    return b"ESTABLISHED\n" if module.endpoint.knows(nodeid) else b"CLOSED\n"
+    # Linux 6.1 fs/dlm/midcomms.c: the other states of the hand-shake last as long as a message.
+    endpoint = module.endpoint
+    if not endpoint.knows(nodeid):
+        return b"CLOSED\n"
+    if endpoint.is_closing(nodeid):
+        return b"CLOSE_WAIT\n"
+    return b"FIN_WAIT2\n" if module.parting else b"ESTABLISHED\n"
 
 
 def _comm_flags(module: Module, nodeid: int) -> bytes:

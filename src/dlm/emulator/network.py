@@ -50,11 +50,22 @@ Frame = tuple[int | None, Payload]
 class Link:
     """What one node keeps about one node id (struct midcomms_node and its connection)."""
 
-    __slots__ = ("flying", "known", "last_due", "next_receive", "next_send", "retry", "waiting")
+    __slots__ = (
+        "closing",
+        "flying",
+        "known",
+        "last_due",
+        "next_receive",
+        "next_send",
+        "retry",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.known = False
         """The peer's version is known: it has been heard of since the counters began."""
+        self.closing = False
+        """The peer has said that it closes."""
         self.next_send = 0
         self.next_receive = 0
         self.waiting: deque[Frame] = deque()
@@ -135,6 +146,10 @@ class Endpoint:
         """Say whether messages to this node id can be sent: it has been heard of."""
         return nodeid in self.links and self.links[nodeid].known
 
+    def is_closing(self, nodeid: int) -> bool:
+        """Say whether a node has said that it closes."""
+        return nodeid in self.links and self.links[nodeid].closing
+
     def is_kept_by(self, nodeid: int) -> bool:
         """Say whether a node may go on sending to this one: it is out of reach, or says so."""
         if not self.knows(nodeid):
@@ -173,6 +188,9 @@ class Endpoint:
             route = self.network.route(self, nodeid)
             if route is not None and route not in self._told:
                 self._told.append(route)
+                peer, back = route
+                if back in peer.links:
+                    peer.links[back].closing = True
         self.network.changed()
         return sorted(nodeid for nodeid, link in self.links.items() if link.known)
 
@@ -360,7 +378,7 @@ class Network:
     def reset(self, link: Link) -> None:
         """Begin a link again: counters, version, everything under way."""
         self._drop(link)
-        link.known = False
+        link.known = link.closing = False
         link.next_send = link.next_receive = 0
 
     # ---- private --------------------------------------------------------------------------------

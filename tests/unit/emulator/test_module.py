@@ -322,6 +322,9 @@ def test_the_last_remove_ends_when_the_others_have_let_go(kernel: str) -> None:
     first, second, third = running_together(cluster)
     removing = submit_remove(third, third.misc_devices()["dlm_test"])
     answer(third)
+    third.pause(0.1)
+    assert third.read_attribute("debug/dlm/comms/1/state") == b"FIN_WAIT2\n"
+    assert first.read_attribute("debug/dlm/comms/3/state") == b"CLOSE_WAIT\n"
     for process in (first, second):
         stop(process)
         set_members(process, [1, 2])
