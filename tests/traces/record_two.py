@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from dlm.cli.emulated import Emulated
+from dlm.errors import NoDlmError
 from dlm.ports import Backend
 from dlm.trace import Header, Machines, Patience, Recorder, Trace, dump, replay
 from tests.traces.kit import Tape
@@ -29,6 +30,9 @@ from tests.traces.twonodes import ADDRESSES, STORIES, Two, play
 
 if TYPE_CHECKING:
     from tests.vm.guests import Guest, Lab
+
+TRIES = 10
+"""Seconds in which a guest that was booted begins to serve."""
 
 PATIENCE = Patience(wait=240.0, quiet=0.6, settle=30.0)
 
@@ -71,6 +75,7 @@ class Guests:
     def boot(self, node: int) -> Backend:
         """Let it boot again."""
         self._guests[node - 1].boot()
+        reach(self._guests[node - 1])
         return self.process(node)
 
     def process(self, node: int) -> Backend:
@@ -98,7 +103,9 @@ def on_guests(names: list[str], directory: Path, kernel: str) -> None:
     runs.mkdir(parents=True, exist_ok=True)
     results = tempfile.mkdtemp(dir=runs, prefix=time.strftime("%H%M%S-"))
     with Lab([kernel, kernel], Path(results)) as lab:
-        release = lab.boot()[0].run("uname -r", quiet=True, check=True).stdout.strip()
+        for guest in lab.boot():
+            reach(guest)
+        release = lab.guests[0].run("uname -r", quiet=True, check=True).stdout.strip()
         for name in names:
             begin = time.monotonic()
             for guest in lab.guests:
@@ -123,6 +130,18 @@ def on_guests(names: list[str], directory: Path, kernel: str) -> None:
             sys.stdout.flush()
 
 
+def reach(guest: Guest) -> None:
+    """Wait until a guest that was booted serves its kernel."""
+    for left in reversed(range(TRIES)):
+        try:
+            with guest.backend():
+                return
+        except NoDlmError:
+            if not left:
+                raise
+            time.sleep(1.0)
+
+
 def freshen(guest: Guest) -> None:
     """Load the module anew; a guest that has no power, or where that fails, boots."""
     if guest.has_power:
@@ -135,6 +154,7 @@ def freshen(guest: Guest) -> None:
             guest.power_off()
     if not guest.has_power:
         guest.boot()
+    reach(guest)
 
 
 def main() -> None:
