@@ -111,7 +111,7 @@ def release(name: str, *, answer: bool = True, force: bool = False) -> Plan[None
         yield from locked(lambda: _answer(seen, leave=True))
     if leaves and not answer and not begun.done():
         return
-    yield Result(begun, f"every open file on dlm_{name} to be closed")
+    yield Result(begun, f"every open file on dlm_{name} to be closed, and other nodes to let go")
     if not begun.done():  # a dry run
         return
     if (yield from _is_same(seen)):
