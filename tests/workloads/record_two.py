@@ -59,7 +59,7 @@ def record(
         while True:
             operation = steps.send(recorder.do(operation))
     except StopIteration:
-        two.down(alone=workload.alone)
+        two.down(alone=True)
         return recorder.trace(comment)
     finally:
         recorder.close()
