@@ -29,7 +29,6 @@ class Shown(Record):
 _YOUNG = ("3-names", "4.7-exit", "4.11-lockspaces")
 NOT_RECORDED: dict[str, tuple[str, ...]] = {
     "5.10": (*_YOUNG, "4.7-close", "4.9-results", "6.1-stopped"),
-    "6.1": _YOUNG,
     "6.12": _YOUNG,
 }
 """Scripts that no guest of a kernel has played yet: `make traces KERNEL=…` does that."""
