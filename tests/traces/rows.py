@@ -222,7 +222,6 @@ STORIES: dict[str, str] = {
 """Each row of sections 11.1 to 11.4, and the function of lockstories that tells it."""
 
 TWO_NODES: dict[str, str] = {
-    "5.7, 5.8 a master's copy": "foreign-ids",
     "5.10 grants across nodes": "grants",
     "5.11 conversion deadlock across nodes": "conversions",
     "5.12 blocking ASTs across nodes": "blocking",
@@ -246,4 +245,4 @@ TWO_NODES: dict[str, str] = {
     "11.5 lookup in flight": "in-flight",
     "11.5 conversion in flight": "in-flight",
 }
-"""Each row that takes two nodes, and the story of twonodes that tells it."""
+"""Each row that takes two nodes, and the story of twonodes that tells it; none is recorded yet."""
