@@ -25,7 +25,6 @@ from dlm.errors import NoDlmError
 from dlm.ports import Backend
 from dlm.trace import Header, Machines, Patience, Recorder, Trace, dump, replay
 from tests.traces.kit import Tape
-from tests.traces.record import clean_configfs
 from tests.traces.twonodes import ADDRESSES, STORIES, Two, play
 
 if TYPE_CHECKING:
@@ -34,13 +33,13 @@ if TYPE_CHECKING:
 TRIES = 10
 """Seconds in which a guest that was booted begins to serve."""
 
-PATIENCE = Patience(wait=240.0, quiet=0.6, settle=30.0)
+PATIENCE = Patience(wait=240.0, quiet=0.3, settle=30.0)
 
 
 def record(
     name: str, backends: list[Backend], machines: Machines, kernel: str, **more: object
 ) -> Trace:
-    """Record one story on two nodes whose modules were loaded a moment ago."""
+    """Record one story on two nodes that have just booted."""
     header = Header(kernel, comment=str(STORIES[name].__doc__).splitlines()[0])
     recorder = Recorder(backends, header, machines=machines, patience=PATIENCE, **more)  # type: ignore[arg-type]
     one, other = (Tape(recorder, node=n, address=ADDRESSES[n]) for n in ADDRESSES)
@@ -93,7 +92,7 @@ class Guests:
 
 
 def on_guests(names: list[str], directory: Path, kernel: str) -> None:
-    """Record stories on two guests, whose modules are loaded afresh for each."""
+    """Record stories on two guests, which boot anew for each."""
     # They need what only a machine with qemu has.
     from tests.vm.guests import Lab  # noqa: PLC0415
 
@@ -103,13 +102,10 @@ def on_guests(names: list[str], directory: Path, kernel: str) -> None:
     runs.mkdir(parents=True, exist_ok=True)
     results = tempfile.mkdtemp(dir=runs, prefix=time.strftime("%H%M%S-"))
     with Lab([kernel, kernel], Path(results)) as lab:
-        for guest in lab.boot():
-            reach(guest)
-        release = lab.guests[0].run("uname -r", quiet=True, check=True).stdout.strip()
         for name in names:
             begin = time.monotonic()
-            for guest in lab.guests:
-                freshen(guest)
+            boot(lab)
+            release = lab.guests[0].run("uname -r", quiet=True, check=True).stdout.strip()
             fresh = time.monotonic()
             with ExitStack() as stack, (directory / f"{name}.part").open("w") as part:
 
@@ -142,19 +138,11 @@ def reach(guest: Guest) -> None:
             time.sleep(1.0)
 
 
-def freshen(guest: Guest) -> None:
-    """Load the module anew; a guest that has no power, or where that fails, boots."""
-    if guest.has_power:
-        try:
-            with guest.backend() as backend:
-                clean_configfs(backend)
-            guest.run("modprobe -r dlm && modprobe dlm", check=True, quiet=True)
-        except Exception as error:  # noqa: BLE001 - whatever it is, a boot mends it
-            print(f"{guest.name} boots: {error}")
-            guest.power_off()
-    if not guest.has_power:
-        guest.boot()
-    reach(guest)
+def boot(lab: Lab) -> None:
+    """Boot both guests: unloading a module needs a lockspace's end, and that may take minutes."""
+    lab.power_off()
+    for guest in lab.boot():
+        reach(guest)
 
 
 def main() -> None:

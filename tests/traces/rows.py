@@ -229,6 +229,7 @@ TWO_NODES: dict[str, str] = {
     "6.4 a new master": "master-dies",
     "6.4 a return": "coming-back",
     "6.5 operations in flight": "in-flight",
+    "6.5 operations in flight that are given up": "given-up",
     "6.6 conversions after a recovery": "waiters-outlive",
     "6.7 value blocks after a recovery": "master-dies",
     "6.2 death of a directory node": "directory-dies",

@@ -17,22 +17,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dlm.cli.emulated import Emulated
-from dlm.errors import NoDlmError
 from dlm.ports import Backend
 from dlm.trace import Header, Machines, Recorder, Trace, dump
 from tests.traces.kit import Tape
-from tests.traces.record_two import PATIENCE, Guests, freshen
+from tests.traces.record_two import PATIENCE, Guests, boot
 from tests.traces.twonodes import ADDRESSES, Two
 from tests.workloads.record import Keep, differences, seeds_of
 from tests.workloads.twonodes import TwoNodes
-
-if TYPE_CHECKING:
-    from tests.vm.guests import Guest
 
 OPERATIONS = 100
 ATTEMPTS = 20
@@ -46,7 +41,7 @@ def record(
     kernel: str,
     keep: Keep | None = None,
 ) -> Trace:
-    """Run one seed's workload on two nodes whose modules were loaded a moment ago."""
+    """Run one seed's workload on two nodes that have just booted."""
     comment = f"random, two nodes, seed {seed}"
     header = Header(kernel, comment=comment)
     recorder = Recorder(backends, header, machines=machines, patience=PATIENCE, keep=keep)
@@ -59,7 +54,6 @@ def record(
         while True:
             operation = steps.send(recorder.do(operation))
     except StopIteration:
-        two.down(alone=True)
         return recorder.trace(comment)
     finally:
         recorder.close()
@@ -72,37 +66,24 @@ def on_emulator(seed: int, operations: int, kernel: str) -> Trace:
 
 
 class Pair:
-    """Two guests, booted once; their modules are loaded afresh for each workload."""
+    """Two guests, they boot anew for each workload."""
 
     def __init__(self, kernel: str, results: Path, stack: ExitStack) -> None:
         from tests.vm.guests import Lab  # noqa: PLC0415 - needs what only a machine with qemu has
 
         self._lab = stack.enter_context(Lab([kernel, kernel], results))
-        first = self._lab.boot()[0]
-        self.release = first.run("uname -r", quiet=True, check=True).stdout.strip()
 
     def record(self, seed: int, operations: int, lost: Path) -> Trace:
         """Record one seed; ``lost`` has its lines as long as it is under way."""
-        for guest in self._lab.guests:
-            if guest.has_power:
-                reach(guest)
-            freshen(guest)
-            reach(guest)
+        boot(self._lab)
+        release = self._lab.guests[0].run("uname -r", quiet=True, check=True).stdout.strip()
         with ExitStack() as processes, lost.open("w", buffering=1) as file:
             guests = Guests(self._lab, processes)
             backends = [guests.process(node) for node in (1, 2)]
             keep: Keep = lambda line: file.write(f"{json.dumps(line)}\n")  # noqa: E731
-            trace = record(seed, operations, backends, guests, self.release, keep)
+            trace = record(seed, operations, backends, guests, release, keep)
         lost.unlink()
         return trace
-
-
-def reach(guest: Guest) -> None:
-    """Try until a connection to a guest holds: one soon after its boot may be lost."""
-    for _ in range(ATTEMPTS):
-        with suppress(NoDlmError), guest.backend():
-            return
-        guest.run("sleep 1", quiet=True)
 
 
 def main() -> int:
