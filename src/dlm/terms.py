@@ -177,6 +177,9 @@ class KernelProfile:
     """Direction in which dynamic misc minors are handed out (-1 up to 6.1, +1 later)."""
     reserved_flag: bool
     """Flag 0x10 of a create is the kernel's own and refused (6.11)."""
+    renewed_debugfs: bool
+    """debugfs has titles for its columns, hides the low half of a lock's flags (6.4), and refuses
+    ``_waiters`` while the lockspace is stopped (6.10)."""
     debug_comms: str
     """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
     "member" (6.1), with the first "address" (6.6)."""
@@ -205,6 +208,7 @@ _5_10 = KernelProfile(
     minors_from=59,
     minors_step=-1,
     reserved_flag=False,
+    renewed_debugfs=False,
     debug_comms="",
 )
 _6_1 = replace(_5_10, name="6.1", deprecated_timeouts=False, minors_from=122, debug_comms="member")
@@ -217,6 +221,7 @@ _6_12 = replace(
     minors_from=262,
     minors_step=1,
     reserved_flag=True,
+    renewed_debugfs=True,
     debug_comms="address",
 )
 _7_2 = replace(
@@ -236,6 +241,7 @@ LINUX_2005_APRIL = replace(
     minors_step=-1,
     padded_names=False,
     reserved_flag=False,
+    renewed_debugfs=False,
     max_addresses=1,
     guesses_middle_conversions=True,
     debug_comms="",

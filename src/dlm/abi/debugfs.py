@@ -139,8 +139,8 @@ def _parse_name(text: bytes) -> bytes:
 
 
 def _shown_flags(lock: LockEntry, profile: KernelProfile) -> int:
-    # Since 6.4 the column leaves the low half out; no profile lies between 6.4 and 6.10.
-    return lock.flags & ~0xFFFF if profile.padded_names else lock.flags
+    # Since 6.4 the column leaves the low half out.
+    return lock.flags & ~0xFFFF if profile.renewed_debugfs else lock.flags
 
 
 def _until_nul(name: bytes) -> bytes:
@@ -224,7 +224,7 @@ def format_all(resources: Iterable[ResourceEntry], profile: KernelProfile) -> by
             digits = b"".join(b" %02x" % byte for byte in resource.value)
             lines.append(b"lvb %d %d%s\n" % (resource.value_sequence, len(resource.value), digits))
         lines += [_format_lock(lock, profile) for lock in resource.locks]
-    return _with_header(_ALL_NEW if profile.padded_names else _ALL_OLD, lines)
+    return _with_header(_ALL_NEW if profile.renewed_debugfs else _ALL_OLD, lines)
 
 
 def _format_lock(lock: LockEntry, profile: KernelProfile) -> bytes:
@@ -344,7 +344,7 @@ def format_toss(entries: Iterable[TossedEntry], profile: KernelProfile) -> bytes
         )
         for entry in entries
     ]
-    return _with_header(_TOSS_NEW if profile.padded_names else _TOSS_OLD, lines)
+    return _with_header(_TOSS_NEW if profile.renewed_debugfs else _TOSS_OLD, lines)
 
 
 WAITERS_MAX = 4096

@@ -100,7 +100,7 @@ def _toss(space: Space) -> bytes:
 
 def _waiters(space: Space) -> bytes:
     # Linux 6.12 fs/dlm/debug_fs.c, waiters_read(): not while locking is stopped.
-    if space.module.profile.padded_names and space.core.stopped:
+    if space.module.profile.renewed_debugfs and space.core.stopped:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return texts.format_waiters(
         texts.WaiterEntry(lock.lock_id, int(lock.wait_type), lock.nodeid, lock.resource.name)
@@ -146,7 +146,7 @@ def _flags(space: Space, resource: Resource, *, inactive: bool) -> int:
     # Linux 6.12 fs/dlm/dlm_internal.h: RSB_HASHED and RSB_INACTIVE say what up to 6.9 the table
     # said in which a resource is kept.
     flags = resource.flags
-    if space.module.profile.padded_names:
+    if space.module.profile.renewed_debugfs:
         flags |= int(ResourceFlag.HASHED | (ResourceFlag.INACTIVE if inactive else 0))
     return flags
 
