@@ -54,6 +54,7 @@ ADVICE = {
     Reason.NOTHING_WAITS: "terminate is for a create or release that waits",
     Reason.NOT_SHOWN: "--force answers all the same, or what comes next",
     Reason.ANSWERED: "look at dlm_tool ls for what it waits for now",
+    Reason.MAYBE_ANSWERED: "give the start again, or use --force",
     Reason.LEAVES: "wait until it has gone, or let it go: dlm_tool terminate",
     Reason.JOINS: "start it, or end the join: dlm_tool terminate",
     Reason.RUNS: "stop it first: dlm_tool stop",
