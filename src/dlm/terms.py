@@ -171,15 +171,16 @@ class KernelProfile:
     """After recovery a PR-CW conversion under way gets its granted mode by guess (up to 6.12)."""
     padded_names: bool
     """Resource names are compared padded with zeros to 64 bytes (6.10)."""
+    scans_periodically: bool
+    """Unused resources are looked at every scan_secs (up to 6.9); else freed when due (6.10)."""
+    unreachable_fails: bool
+    """A new member without an address ends the recovery with ENOENT (6.12)."""
     minors_from: int
     """The misc minor of dlm_plock on an otherwise quiet machine."""
     minors_step: int
     """Direction in which dynamic misc minors are handed out (-1 up to 6.1, +1 later)."""
     reserved_flag: bool
     """Flag 0x10 of a create is the kernel's own and refused (6.11)."""
-    renewed_debugfs: bool
-    """debugfs has titles for its columns, hides the low half of a lock's flags (6.4), and refuses
-    ``_waiters`` while the lockspace is stopped (6.10)."""
     debug_comms: str
     """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
     "member" (6.1), with the first "address" (6.6)."""
@@ -205,10 +206,11 @@ _5_10 = KernelProfile(
     deprecated_timeouts=True,
     guesses_middle_conversions=True,
     padded_names=False,
+    scans_periodically=True,
+    unreachable_fails=False,
     minors_from=59,
     minors_step=-1,
     reserved_flag=False,
-    renewed_debugfs=False,
     debug_comms="",
 )
 _6_1 = replace(_5_10, name="6.1", deprecated_timeouts=False, minors_from=122, debug_comms="member")
@@ -218,10 +220,11 @@ _6_12 = replace(
     merged_results=False,
     ids_free_when_read=False,
     padded_names=True,
+    scans_periodically=False,
+    unreachable_fails=True,
     minors_from=262,
     minors_step=1,
     reserved_flag=True,
-    renewed_debugfs=True,
     debug_comms="address",
 )
 _7_2 = replace(
@@ -240,8 +243,9 @@ LINUX_2005_APRIL = replace(
     minors_from=61,  # INFER: 63 is the first that a misc device gets, two devices come first
     minors_step=-1,
     padded_names=False,
+    scans_periodically=True,
+    unreachable_fails=False,
     reserved_flag=False,
-    renewed_debugfs=False,
     max_addresses=1,
     guesses_middle_conversions=True,
     debug_comms="",

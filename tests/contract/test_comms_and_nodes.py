@@ -468,15 +468,64 @@ def test_weight_of_the_only_member(machine: Machine, weight: int) -> None:
 
 
 @pytest.mark.row("1.5 member without an address", "3 first recovery interrupted")
-@pytest.mark.parametrize(
-    "address",
-    [
-        pytest.param("127.0.0.2", id="nobody listens"),
-        pytest.param(None, id="no address"),
-    ],
-)
-def test_member_out_of_reach(machine: Machine, address: str | None) -> None:
+def test_member_out_of_reach(machine: Machine) -> None:
     """A recovery with a member out of reach waits; a stop ends it, a new start mends it."""
+    waits_until_it_is_gone(machine, "127.0.0.2")
+
+
+@pytest.mark.row("1.5 member without an address", "3 first recovery interrupted")
+@pytest.mark.profile(unreachable_fails=False)
+def test_recovery_waits_for_an_address(machine: Machine) -> None:
+    """Up to 6.1 a member without an address is no other than one that does not answer."""
+    waits_until_it_is_gone(machine, None)
+
+
+@pytest.mark.row("1.5 member without an address")
+@pytest.mark.profile(unreachable_fails=True)
+def test_create_fails_for_want_of_an_address(machine: Machine) -> None:
+    """Since 6.12 a first recovery with a member without an address ends the create: ENOENT.
+
+    That is a leave, which is announced and waits for its answer.
+    """
+    machine.configure()
+    machine.add_comm(2, None)
+    machine.add_member("test", 1)
+    machine.add_member("test", 2)
+    uevents = machine.uevents()
+    lockspace, pending = machine.begin_create()
+    lockspace.write("event_done", "0")
+    lockspace.write("control", "1")
+    assert uevents.headers(3)[2] == "offline@/kernel/dlm/test"
+    assert machine.still_sleeps(pending)
+    assert lockspace.read("recover_status") == "0\n"
+
+    lockspace.write("event_done", "0")
+
+    with refused(errno.ENOENT):
+        machine.result(pending)
+    assert not lockspace.exists()
+
+
+@pytest.mark.row("1.5 member without an address")
+@pytest.mark.profile(unreachable_fails=True)
+def test_start_fails_for_want_of_an_address(lockspace: Lockspace, machine: Machine) -> None:
+    """Since 6.12 a lockspace that is started with such a member stays stopped.
+
+    It can be started again without being stopped first.
+    """
+    lockspace.stop()
+    stranger = machine.add_member("test", 2)
+    assert lockspace.write("control", "1") == 1
+    machine.backend.pause(0.3)
+    assert lockspace.read("recover_status") == "0\n"
+
+    machine.rmdir(stranger)
+
+    lockspace.start()
+
+
+def waits_until_it_is_gone(machine: Machine, address: str | None) -> None:
+    """Start with a member at an address where nobody is, and then without it."""
     machine.configure()
     comm = machine.add_comm(2, address)
     machine.add_member("test", 1)

@@ -73,11 +73,18 @@ def _queues_2005(space: Space) -> bytes:
 
 def _locks(space: Space) -> bytes:
     now = space.module.boot.clock()
-    return texts.format_locks(_resources(space), now, space.module.profile)
+    bucket = _first_bucket(space)
+    return texts.format_locks(_resources(space), now, space.module.profile, bucket=bucket)
 
 
 def _all(space: Space) -> bytes:
-    return texts.format_all(_resources(space), space.module.profile)
+    bucket = _first_bucket(space)
+    return texts.format_all(_resources(space), space.module.profile, bucket=bucket)
+
+
+def _first_bucket(space: Space) -> int:
+    first = next(iter(space.core.resources()), None)
+    return 0 if first is None else first.bucket
 
 
 def _toss(space: Space) -> bytes:
@@ -89,7 +96,7 @@ def _toss(space: Space) -> bytes:
                 resource.master,
                 resource.directory_node,
                 space.nodeid,
-                _FIRST_JIFFY + (resource.tossed_ns or 0) * _HZ // 1_000_000_000,
+                _toss_time(space, resource),
                 _flags(space, resource, inactive=True),
             )
             for resource in space.core.tossed()
@@ -98,9 +105,19 @@ def _toss(space: Space) -> bytes:
     )
 
 
+def _toss_time(space: Space, resource: Resource) -> int:
+    """Return when it was tossed, since 6.10 when it is to go (0: not while the master has it)."""
+    when = resource.tossed_ns or 0
+    if not space.module.profile.scans_periodically:
+        if space.core.is_kept_for_master(resource):
+            return 0
+        when = resource.due_ns
+    return _FIRST_JIFFY + when * _HZ // 1_000_000_000
+
+
 def _waiters(space: Space) -> bytes:
     # Linux 6.12 fs/dlm/debug_fs.c, waiters_read(): not while locking is stopped.
-    if space.module.profile.renewed_debugfs and space.core.stopped:
+    if space.module.profile.padded_names and space.core.stopped:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return texts.format_waiters(
         texts.WaiterEntry(lock.lock_id, int(lock.wait_type), lock.nodeid, lock.resource.name)
@@ -146,7 +163,7 @@ def _flags(space: Space, resource: Resource, *, inactive: bool) -> int:
     # Linux 6.12 fs/dlm/dlm_internal.h: RSB_HASHED and RSB_INACTIVE say what up to 6.9 the table
     # said in which a resource is kept.
     flags = resource.flags
-    if space.module.profile.renewed_debugfs:
+    if space.module.profile.padded_names:
         flags |= int(ResourceFlag.HASHED | (ResourceFlag.INACTIVE if inactive else 0))
     return flags
 
