@@ -4,8 +4,9 @@ Decides: which files there are and when, which value of a resource or lock stand
 May not know: the columns' formats (dlm.abi.debugfs, dlm.abi.queues).
 Mirrors: fs/dlm/debug_fs.c and the debugfs part of midcomms.c (Linux 6.1).
 
-Not there: ``comms/<id>/rawmsg``, and writing to the two files of a lockspace that a real kernel
-lets testers write.
+Not there: writing to the files that a real kernel lets testers write, ``<ls>_locks`` and
+``<ls>_waiters`` (artificial locks and waits) and ``comms/<id>/rawmsg`` (bytes for a connection,
+which carries values here): EACCES.
 """
 
 from __future__ import annotations
@@ -199,6 +200,7 @@ def add_comm(module: Module, nodeid: int) -> None:
         shown = comms.entries[str(nodeid)] = Directory()
         for name, show in _COMM_SHOW.items():
             shown.entries[name] = File(0o444, partial(show, module, nodeid), None)
+        shown.entries["rawmsg"] = File(0o200, None, None)
 
 
 def _comm_state(module: Module, nodeid: int) -> bytes:

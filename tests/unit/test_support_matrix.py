@@ -1,0 +1,82 @@
+"""docs/support-matrix.md against tests/vm: every run on real kernels, and no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlm.terms import KERNELS
+from tests.vm.kernels import SUITES
+from tests.vm.matrix import RUNS, Run
+
+REPOSITORY = Path(__file__).parents[2]
+DOCUMENT = REPOSITORY / "docs" / "support-matrix.md"
+
+HEADING = "## Real kernels"
+HEAD = ["what was run", "tests", "dialect", "guests", *SUITES]
+
+RESULTS = ("passed", "refused", "not run")
+"""How a cell of a kernel begins; more may follow."""
+
+
+def rows() -> list[list[str]]:
+    """Return the table below the heading, its head first, without the line under that."""
+    text = DOCUMENT.read_text().partition(f"\n{HEADING}\n")[2].partition("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return cells[:1] + cells[2:]
+
+
+def row_of(run: Run) -> dict[str, str]:
+    """Return a run's row by column."""
+    found = [row for row in rows()[1:] if row[0] == run.title]
+    assert len(found) == 1, f"{DOCUMENT.name}: {len(found)} rows are called {run.title!r}"
+    return dict(zip(HEAD, found[0], strict=True))
+
+
+every_run = pytest.mark.parametrize("run", RUNS, ids=[run.title for run in RUNS])
+
+
+def test_the_rows_are_the_runs() -> None:
+    """The table has a column for each kernel that can be booted, a row for each run, in order."""
+    assert rows()[0] == HEAD
+    assert [row[0] for row in rows()[1:]] == [run.title for run in RUNS]
+
+
+@every_run
+def test_a_row_says_how_it_is_run(run: Run) -> None:
+    """Each row names the files, the dialect and how many guests there are."""
+    row = row_of(run)
+    assert row["tests"] == ", ".join(f"`{each}`" for each in run.tests)
+    assert (row["dialect"], row["guests"]) == (f"`{run.dialect}`", str(run.guests))
+
+
+@every_run
+def test_a_row_says_what_came_out(run: Run) -> None:
+    """A kernel that takes part has a result, any other has not: and results have few words."""
+    row = row_of(run)
+    for kernel in SUITES:
+        assert row[kernel].startswith(RESULTS), row[kernel]
+        assert row[kernel].startswith("not run") == (kernel not in run.kernels), kernel
+
+
+@every_run
+def test_what_a_row_names_is_there(run: Run) -> None:
+    """Files, kernels and the number of guests of a run make sense."""
+    assert all((REPOSITORY / each).exists() for each in run.tests)
+    assert set(run.kernels) <= set(SUITES)
+    assert run.guests > 1 or not run.together
+
+
+def test_every_test_that_needs_a_guest_is_in_a_run() -> None:
+    """No file of tests in tests/vm is left out of the list."""
+    named = [REPOSITORY / each for run in RUNS for each in run.tests]
+    there = (REPOSITORY / "tests" / "vm").rglob("test_*.py")
+    missing = [path for path in there if not any(path.is_relative_to(each) for each in named)]
+    assert not missing, "add a run to RUNS in tests/vm/matrix.py"
+
+
+def test_every_kernel_can_be_booted_and_emulated() -> None:
+    """The kernels that can be booted are those that the emulator can be."""
+    assert list(SUITES) == list(KERNELS)
