@@ -327,6 +327,22 @@ def test_unused_resources_are_kept_for_a_while(machine: Machine, profile: Kernel
     machine.eventually(lambda: machine.read("debug/dlm/test_toss") == "", "the end of a resource")
 
 
+@pytest.mark.row("1.3 scan_secs")
+def test_what_scan_secs_is_for(machine: Machine, profile: KernelProfile) -> None:
+    """Unused resources go when the scan comes; since 6.10 each when it is due, and none scans."""
+    machine.write(f"{CLUSTER}/toss_secs", "1")
+    machine.write(f"{CLUSTER}/scan_secs", "600")
+    machine.add_comm(1, machine.address, local=True)
+    file = machine.create().open()
+    file.unlock(file.granted(b"short-lived", 5))
+    file.results()
+
+    machine.backend.pause(3.0)
+
+    kept = "short-lived" in machine.read("debug/dlm/test_toss")
+    assert kept == profile.scans_periodically
+
+
 @pytest.mark.row("1.3 tcp_port")
 @pytest.mark.profile(shared_cluster_attributes=True)
 @pytest.mark.parametrize("text", ["65536", "70000"])

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from dlm.terms import KERNELS
+from dlm.terms import KERNELS, KernelProfile
 from tests.vm.kernels import SUITES
 from tests.vm.matrix import RUNS, Run
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENT = REPOSITORY / "docs" / "support-matrix.md"
 
-HEADING = "## Real kernels"
+RUNS_HEADING = "Real kernels"
 HEAD = ["what was run", "tests", "dialect", "guests", *SUITES]
 
 RESULTS = ("passed", "refused", "not run")
 """How a cell of a kernel begins; more may follow."""
 
 
-def rows() -> list[list[str]]:
-    """Return the table below the heading, its head first, without the line under that."""
-    text = DOCUMENT.read_text().partition(f"\n{HEADING}\n")[2].partition("\n## ")[0]
+def rows(heading: str = RUNS_HEADING) -> list[list[str]]:
+    """Return the table below a heading, its head first, without the line under that."""
+    text = DOCUMENT.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return cells[:1] + cells[2:]
@@ -75,6 +77,35 @@ def test_every_test_that_needs_a_guest_is_in_a_run() -> None:
     there = (REPOSITORY / "tests" / "vm").rglob("test_*.py")
     missing = [path for path in there if not any(path.is_relative_to(each) for each in named)]
     assert not missing, "add a run to RUNS in tests/vm/matrix.py"
+
+
+def as_written(value: object) -> str:
+    """Return a profile's value as the document has it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) or "never"
+
+
+def test_differences_of_kernels_are_those_of_their_profiles() -> None:
+    """Each field in which the kernels differ has a row, with the values of all."""
+    names = [field.name for field in fields(KernelProfile) if field.name != "name"]
+    values = {
+        name: [as_written(getattr(profile, name)) for profile in KERNELS.values()] for name in names
+    }
+    differing = {name: each for name, each in values.items() if len(set(each)) > 1}
+
+    head, *written = rows("Where mainline kernels differ")
+
+    assert head[1:5] == list(KERNELS)
+    assert {row[0].strip("`"): row[1:5] for row in written} == differing
+
+
+def test_differences_of_kernels_have_a_test() -> None:
+    """Each of these rows names a test that there is, or says why there is none."""
+    there = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    for field, *_, test in rows("Where mainline kernels differ")[1:]:
+        named = re.fullmatch(r"`(test_\w+)`", test)
+        assert (f"def {named[1]}(" in there) if named else test.startswith("none: "), field
 
 
 def test_every_kernel_can_be_booted_and_emulated() -> None:
