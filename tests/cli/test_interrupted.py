@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import pytest
 
 from dlm.cli.main import main
+from dlm.control import Control
 from tests.cli.doomed import Doomed, KilledError
 from tests.cli.tool import ADDRESSES, Ran, Shell
 
@@ -187,7 +188,10 @@ class World:
         for path in tree:  # when a resource was last used, in jiffies
             if path.endswith("_toss"):
                 tree[path] = re.sub(r"\b4294\d{6}\b", "then", tree[path])
-        return {**tree, "ls": looked}
+        process = self.shell.cluster.node("nodea").process()
+        nodes = Control(process).snapshot().nodes  # weights, which the next start writes
+        process.close()
+        return {**tree, "ls": looked, "nodes": nodes}
 
     def hints(self) -> list[str]:
         """Return the commands that ls gives on nodea, without the program's name."""

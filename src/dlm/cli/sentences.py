@@ -68,9 +68,15 @@ ADVICE = {
 
 _NO_SUCH_LOCK = "there is no such lock of this node"
 
+_AFRESH = (
+    "rmdir /sys/kernel/config/dlm/cluster/{spaces/*/nodes/*,spaces/*,comms/*,} 2>/dev/null; "
+    "modprobe -r dlm; modprobe dlm"
+)
+
 KERNEL_ADVICE = {
     ("create", errno.ENOTCONN): _SET_FIRST,
-    ("create", errno.EUNATCH): "dlm-monitor was opened and closed: load the module again",
+    ("create", errno.EUNATCH): "dlm-monitor was open and is closed, for its holder has gone: start "
+    "that controller again, or release all lockspaces and load the module afresh: " + _AFRESH,
     ("create", errno.EADDRNOTAVAIL): "no interface has the address of set_local",
     ("create", errno.EADDRINUSE): "another program listens on the DLM's port",
     ("create", errno.ECANCELED): "the join was terminated",
