@@ -31,5 +31,36 @@ RUNS = (
     Run("the contract suite", ("tests/contract",), EVERY),
     Run("calls that sleep in the kernel", ("tests/vm/test_kernel_room.py",), EVERY),
     Run("a session with `dlm_tool`, every file and event", ("tests/vm/test_tool.py",), EVERY),
+    Run(
+        "guests that see each other and lose power",
+        ("tests/vm/cluster/test_harness.py",),
+        ("6.1", "7.2"),
+        guests=3,
+    ),
+    Run(
+        "the usage document with a power failure",
+        ("tests/vm/cluster/test_power_failure.py",),
+        ("6.1", "7.2"),
+        guests=3,
+    ),
+    Run(
+        "both, each node with another kernel",
+        ("tests/vm/cluster/test_harness.py", "tests/vm/cluster/test_power_failure.py"),
+        ("6.1", "6.12", "7.2"),
+        guests=3,
+        together=True,
+    ),
 )
 """In the order of the document's rows."""
+
+
+def starts() -> tuple[tuple[str, bool], ...]:
+    """Return what has to be started for all runs: kernels, and whether there are several guests.
+
+    Runs with the same kernels and guests are parts of one start. ``6.1,7.2`` are two guests.
+    """
+    found: dict[tuple[str, bool], None] = {}
+    for run in RUNS:
+        for kernels in [",".join(run.kernels)] if run.together else run.kernels:
+            found[kernels, run.guests > 1] = None
+    return tuple(found)
