@@ -98,11 +98,9 @@ class Guest:
             log = results / "output.log"
             self._log = threading.Thread(target=machine.copy_output, args=[log], daemon=True)
             self._log.start()
-            try:
-                self._link = Link(self._accept_agent(listener), self.name)
-                self._link.wait_pong(BOOT_LIMIT)
-            except GuestDiedError as error:
-                raise GuestDiedError(f"{error} while booting: see {results}/console.log") from error
+            console = str(results / "console.log")
+            self._link = Link(self._accept_agent(listener), self.name, console)
+            self._link.wait_pong(BOOT_LIMIT)
         say(f"{self.name} ({self.kernel}) is up after {time.monotonic() - begin:.0f} s")
 
     def _ports(self) -> list[str]:

@@ -180,9 +180,11 @@ class Relay:
 class Link:
     """A connection to one guest's agent, from its boot to its end."""
 
-    def __init__(self, stream: socket.socket, name: str) -> None:
+    def __init__(self, stream: socket.socket, name: str, console: str = "") -> None:
+        """Take over a connection; ``console`` says where to look when the guest has died."""
         self._stream = stream
         self._name = name
+        self._advice = f": see {console}" if console else ""
         self._frames = FrameStream()
         self._lock = threading.Lock()
         self._sending = threading.Lock()
@@ -219,7 +221,7 @@ class Link:
     def wait_pong(self, patience: float) -> None:
         """Wait until the agent has said something of itself: it begins with that."""
         if not self._pong.wait(patience):
-            raise GuestDiedError(f"{self._name} does not answer")
+            raise GuestDiedError(f"{self._name} does not answer{self._advice}")
         if self._lost:
             raise self.loss()
 
@@ -227,7 +229,7 @@ class Link:
         """Return what is to be raised when the guest is gone."""
         if self._meant:
             return NoPowerError(f"the power of {self._name} has been cut")
-        return GuestDiedError(f"{self._name} has died")
+        return GuestDiedError(f"{self._name} has died{self._advice}")
 
     def send(self, *what: object) -> None:
         """Send a frame; who waits for an answer learns that the guest is gone."""
