@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -310,3 +312,46 @@ def test_a_guest_that_answers_nothing_has_died() -> None:
         link.ping(0)
     guest.close()
     link.close()
+
+
+# ---- exit codes ---------------------------------------------------------------------------------
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+TESTS = """
+import pytest
+from tests.vm.link import GuestDiedError
+
+def test_died(): raise GuestDiedError("nodea has died")
+def test_failed(): assert False
+def test_passed(): pass
+@pytest.fixture
+def broken(): raise GuestDiedError("nodea has died while booting")
+def test_not_booted(broken): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("tests", "code"), [("passed", 0), ("failed", 1), ("died or failed", 33), ("not_booted", 33)]
+)
+def test_a_dead_guest_is_no_failed_test(tmp_path: Path, tests: str, code: int) -> None:
+    """A session of the cluster's tests says in its exit code when a guest died in or before one."""
+    (tmp_path / "test_it.py").write_text(TESTS)
+    words = ["-q", "-p", "tests.vm.cluster.conftest", "-p", "no:cacheprovider", "-k", tests]
+    session = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, "--rootdir", str(tmp_path), str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    assert session.returncode == code, session.stdout.decode()
+
+
+def test_a_kernel_that_there_is_not_is_no_guest() -> None:
+    """A wrong command line ends with the code for: there is no guest."""
+    run = subprocess.run(
+        [sys.executable, REPOSITORY / "tests" / "vm" / "run", "--kernel", "9.9"],
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == 2
