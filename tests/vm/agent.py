@@ -37,7 +37,7 @@ from dlm.remote.wire import Frames, frame, preamble
 LIMIT = 1 << 22
 """Bytes of the longest frame."""
 
-CHUNK = 1 << 16
+CHUNK = 1 << 14
 """Bytes that are read at once."""
 
 
