@@ -175,12 +175,25 @@ class KernelProfile:
     """Unused resources are looked at every scan_secs (up to 6.9); else freed when due (6.10)."""
     unreachable_fails: bool
     """A new member without an address ends the recovery with ENOENT (6.12)."""
+    empty_write_fault: bool
+    """A write of no bytes to configfs is EFAULT (5.13); else it returns 0."""
+    guards_transport: bool
+    """Port and protocol are EBUSY while a lockspace exists, and protocol is 0 or 1; in 5.10 any
+    number is taken at any time."""
+    refuses_known_address: bool
+    """An address that its node has already is EEXIST; in 5.10 it is filed again."""
+    mark_follows_address: bool
+    """A comm's mark needs an address (ENOENT), and 0 takes the cluster's; in 5.10 it is a plain
+    number."""
     minors_from: int
     """The misc minor of dlm_plock on an otherwise quiet machine."""
     minors_step: int
     """Direction in which dynamic misc minors are handed out (-1 up to 6.1, +1 later)."""
     reserved_flag: bool
     """Flag 0x10 of a create is the kernel's own and refused (6.11)."""
+    debugfs_writable: bool
+    """Testers may write ``<ls>_locks`` and ``<ls>_waiters`` in debugfs: their mode is 0644, else
+    0444 (5.10)."""
     debug_comms: str
     """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
     "member" (6.1), with the first "address" (6.6)."""
@@ -208,12 +221,28 @@ _5_10 = KernelProfile(
     padded_names=False,
     scans_periodically=True,
     unreachable_fails=False,
+    empty_write_fault=False,
+    guards_transport=False,
+    refuses_known_address=False,
+    mark_follows_address=False,
     minors_from=59,
     minors_step=-1,
     reserved_flag=False,
+    debugfs_writable=False,
     debug_comms="",
 )
-_6_1 = replace(_5_10, name="6.1", deprecated_timeouts=False, minors_from=122, debug_comms="member")
+_6_1 = replace(
+    _5_10,
+    name="6.1",
+    deprecated_timeouts=False,
+    empty_write_fault=True,
+    guards_transport=True,
+    refuses_known_address=True,
+    mark_follows_address=True,
+    debugfs_writable=True,
+    minors_from=122,
+    debug_comms="member",
+)
 _6_12 = replace(
     _6_1,
     name="6.12",

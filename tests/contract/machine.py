@@ -388,6 +388,14 @@ class Machine:
         """Make exactly one write(2) to an attribute."""
         return self.backend.write_attribute(path, text.encode() if isinstance(text, str) else text)
 
+    def writes_nothing(self, path: str, profile: KernelProfile) -> None:
+        """Make a write of no bytes to a file of configfs: refused, or without any effect."""
+        if profile.empty_write_fault:
+            with refused(errno.EFAULT):
+                self.write(path, "")
+        else:
+            assert self.write(path, "") == 0
+
     def mkdir(self, *paths: str) -> None:
         """Make directories, in this order."""
         for path in paths:

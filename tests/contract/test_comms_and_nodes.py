@@ -141,10 +141,11 @@ def test_comm_nodeid_refused(machine: Machine, comm: str, text: str, number: int
 
 @pytest.mark.row("1.3 zero-byte write")
 @pytest.mark.parametrize("name", ["nodeid", "local", "addr", "mark"])
-def test_zero_byte_write_to_a_comm(machine: Machine, comm: str, name: str) -> None:
-    """A write of no bytes is EFAULT in a comm, too."""
-    with refused(errno.EFAULT):
-        machine.write(f"{comm}/{name}", "")
+def test_zero_byte_write_to_a_comm(
+    machine: Machine, profile: KernelProfile, comm: str, name: str
+) -> None:
+    """A write of no bytes is EFAULT in a comm, too; in 5.10 nothing."""
+    machine.writes_nothing(f"{comm}/{name}", profile)
 
 
 @pytest.mark.row("1.4 local")
@@ -206,6 +207,18 @@ def test_addresses_have_a_limit(machine: Machine, profile: KernelProfile, comm: 
 
 
 @pytest.mark.row("1.4 addr", "1.4 shared address list")
+@pytest.mark.profile(refuses_known_address=False)
+def test_same_address_twice(machine: Machine, comm: str) -> None:
+    """In 5.10 a node may have the same address twice."""
+    machine.write(f"{comm}/nodeid", "1")
+    for _ in range(2):
+        assert machine.write(f"{comm}/addr", encode_sockaddr("10.0.0.2")) == 128
+
+    assert machine.read(f"{comm}/addr_list") == "AF_INET\t10.0.0.2\n" * 2
+
+
+@pytest.mark.row("1.4 addr", "1.4 shared address list")
+@pytest.mark.profile(refuses_known_address=True)
 def test_same_address_again(machine: Machine) -> None:
     """The same address again for a nodeid is EEXIST, from another directory, too."""
     machine.mkdir(CLUSTER)
@@ -243,7 +256,7 @@ def test_directories_of_one_node_share_the_limit(machine: Machine, profile: Kern
 
 
 @pytest.mark.row("1.4 order of nodeid and addr")
-@pytest.mark.profile(node_id_from_name=False)
+@pytest.mark.profile(node_id_from_name=False, mark_follows_address=True)
 @pytest.mark.reload
 def test_address_is_filed_under_the_nodeid_of_the_moment(machine: Machine) -> None:
     """A nodeid written after addr does not take the address along: the node has none."""
@@ -312,6 +325,18 @@ def test_address_list_is_not_writable(machine: Machine, comm: str) -> None:
 
 
 @pytest.mark.row("1.4 mark")
+@pytest.mark.profile(mark_follows_address=False)
+def test_mark_is_a_number(machine: Machine, comm: str) -> None:
+    """In 5.10 a mark is kept as it is, with an address or without, and 0 is 0."""
+    machine.write(f"{CLUSTER}/mark", "7")
+
+    for text in ("5", "0", "4294967295"):
+        machine.write(f"{comm}/mark", text)
+        assert machine.read(f"{comm}/mark") == text + "\n"
+
+
+@pytest.mark.row("1.4 mark")
+@pytest.mark.profile(mark_follows_address=True)
 def test_mark_needs_an_address(machine: Machine, comm: str) -> None:
     """Mark is ENOENT before the node has an address, and is a plain unsigned number after it."""
     machine.write(f"{comm}/nodeid", "1")
@@ -327,6 +352,7 @@ def test_mark_needs_an_address(machine: Machine, comm: str) -> None:
 
 
 @pytest.mark.row("1.4 mark")
+@pytest.mark.profile(mark_follows_address=True)
 def test_mark_zero_means_the_clusters_mark(machine: Machine, comm: str) -> None:
     """A mark of 0 is replaced by the cluster's mark, and then shows that."""
     machine.write(f"{CLUSTER}/mark", "7")
@@ -376,7 +402,7 @@ def test_weight_taken(machine: Machine, node: str, text: str, reads: str) -> Non
 
 
 @pytest.mark.row("1.5 weight attribute")
-@pytest.mark.parametrize(("text", "number"), [*NOT_SIGNED, ("", errno.EFAULT)])
+@pytest.mark.parametrize(("text", "number"), NOT_SIGNED)
 def test_weight_refused(machine: Machine, node: str, text: str, number: int) -> None:
     """Other texts are refused, and nothing changes."""
     with refused(number):
@@ -408,10 +434,11 @@ def test_node_nodeid_refused(machine: Machine, node: str, text: str, number: int
 
 @pytest.mark.row("1.3 zero-byte write")
 @pytest.mark.parametrize("name", ["nodeid", "weight"])
-def test_zero_byte_write_to_a_node(machine: Machine, node: str, name: str) -> None:
+def test_zero_byte_write_to_a_node(
+    machine: Machine, profile: KernelProfile, node: str, name: str
+) -> None:
     """A write of no bytes is EFAULT in a node, too, also where the text would be ignored."""
-    with refused(errno.EFAULT):
-        machine.write(f"{node}/{name}", "")
+    machine.writes_nothing(f"{node}/{name}", profile)
 
 
 @pytest.mark.row("1.5 no space")

@@ -77,9 +77,7 @@ def perform(step: Step, backend: Backend) -> tuple[str, str, int]:
     return output.getvalue(), errors.getvalue(), code
 
 
-every_kernel = pytest.mark.parametrize(
-    "kernel", [name for name in KERNELS if (FIXTURES / name).exists()]
-)
+every_kernel = pytest.mark.parametrize("kernel", KERNELS)
 
 
 @every_kernel
@@ -119,6 +117,11 @@ def test_every_recorded_tree_is_of_a_case(kernel: str) -> None:
         said = [step.case for step in STEPS[: len(about["commands"])]]
         last = ENDING if len(said) == len(STEPS) else [BEGINNING, *filter(None, said)][-1]
         assert last == case
+
+
+def test_there_is_a_tree_of_every_kernel_and_of_no_other() -> None:
+    """Each profile has its recorded trees."""
+    assert sorted(each.name for each in FIXTURES.iterdir()) == sorted(KERNELS)
 
 
 @every_kernel

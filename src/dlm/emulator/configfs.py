@@ -185,6 +185,10 @@ class Configfs:
         comm.addresses.append(value)
 
     def _set_mark(self, comm: Comm, value: Value) -> None:
+        assert isinstance(value, int)
+        if not self._profile.mark_follows_address:
+            comm.mark = value
+            return
         mark = value or self.values["mark"]
         assert isinstance(mark, int)
         if not self._endpoint.has_address(comm.nodeid):
@@ -256,9 +260,12 @@ class Configfs:
         text: bytes,
         capable: bool,
     ) -> int:
-        # Linux 6.1 fs/configfs/file.c, fill_write_buffer(). Quirk: a write of no bytes is EFAULT.
+        # Linux 6.1 fs/configfs/file.c, fill_write_buffer(). Quirk: a write of no bytes is EFAULT;
+        # up to 5.12 it never reached the attribute.
         text = text[: SIMPLE_ATTR_SIZE - 1]
         if not text:
+            if not self._profile.empty_write_fault:
+                return 0
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
         if row.privileged and not capable:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -48,8 +48,10 @@ def root(module: Module) -> Directory:
 
 def add(directory: Directory, space: Space) -> None:
     """Show the files of a lockspace."""
+    writable = 0o777 if space.module.profile.debugfs_writable else 0o555
     for suffix, mode in texts.FILES.items():
-        directory.entries[f"{space.name}{suffix}"] = File(mode, partial(_SHOW[suffix], space), None)
+        shown = File(mode & writable, partial(_SHOW[suffix], space), None)
+        directory.entries[f"{space.name}{suffix}"] = shown
 
 
 def add_queues(directory: Directory, space: Space) -> None:

@@ -62,6 +62,7 @@ class Module:
             lambda text: boot.log(f"dlm: {text}"),
             self._appeared,
         )
+        self.endpoint.files_twice = not boot.profile.refuses_known_address
         self.spaces: list[Space] = []
         """All lockspaces, newest first, as the kernel looks through them."""
         self.monitors = 0
@@ -283,7 +284,8 @@ class Module:
         if local is None or not local.addresses:
             self.boot.log("dlm: no local IP address has been set")
             raise refuse(errno.ENOTCONN)
-        self.endpoint.start(local.address_texts(), self.number("protocol"), self.number("tcp_port"))
+        protocol = min(self.number("protocol"), 1)
+        self.endpoint.start(local.address_texts(), protocol, self.number("tcp_port"))
         name = "SCTP" if self.number("protocol") else "TCP"
         self.boot.log(f"dlm: Using {name} for communications")
 
