@@ -241,7 +241,8 @@ def _clean(machine: Machine, processes: list[Machine]) -> None:
             lockspace.stop()
             lockspace.start()
     for process in reversed(processes):
-        process.close()
+        with suppress(ProcessLookupError):  # one that died has closed its files
+            process.close()
     processes.clear()
     if any(f"dlm_{name}" not in machine.backend.misc_devices() for name in names):
         for name in names:  # something joins or leaves, and others may wait behind it
