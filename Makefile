@@ -1,6 +1,6 @@
 # Every target does all its own set-up: a virtual environment in .venv from Python 3.11 or newer.
 .DELETE_ON_ERROR:
-.PHONY: demo test check vm vm-cluster vm-all fixtures bench cdefs clean
+.PHONY: demo test check replay mutation traces vm vm-cluster vm-all fixtures bench cdefs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 READY_VM := $(VENV)/.ready-vm
 # The control dialect that the demo speaks: configfs (mainline), event or members (2005).
 ABI ?= configfs
+# The kernel that is booted: 5.10, 6.1, 6.12 or 7.2.
+KERNEL ?= 6.1
 
 demo: $(READY)
 	$(BIN)/python -m dlm demo --abi $(ABI)
@@ -21,6 +23,27 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python cdefs/build.py --check
+
+# Every recorded trace on the emulator, kernel by kernel: the last line of each counts differences.
+# Then what the traces cover of the kernel's interface.
+replay: $(READY)
+	@failed=0; \
+	for kernel in fixtures/traces/*; do \
+	    echo "== $${kernel##*/}"; \
+	    $(BIN)/python -m dlm trace replay $$kernel/*.jsonl.gz || failed=1; \
+	done; \
+	$(BIN)/python -m tests.workloads.coverage || failed=1; \
+	exit $$failed
+
+# Break the lock manager's rules one by one: the recorded traces must notice each.
+mutation: $(READY)
+	$(BIN)/python -m tests.mutation.check
+
+# Record the directed traces again, in a guest, and replay them: make traces KERNEL=6.1
+traces: $(READY_VM)
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run --kernel $(KERNEL) --keep fixtures/traces/$(KERNEL) \
+	    --exec 'python -m tests.traces.record $$DLM_VM_RESULTS/keep'
+	$(BIN)/python -m dlm trace replay fixtures/traces/$(KERNEL)/directed-*.jsonl.gz
 
 # KERNEL=5.10, 6.1, 6.12 or 7.2; for vm-cluster also one for each node: KERNEL=6.1,6.12,7.2.
 vm: $(READY_VM)

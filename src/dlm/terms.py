@@ -125,6 +125,7 @@ class InternalFlag(IntFlag):
     OVERLAP_UNLOCK = 0x80000
     OVERLAP_CANCEL = 0x100000
     ENDOFLIFE = 0x200000
+    WATCH_TIMEWARN = 0x400000
     DEADLOCK_CANCEL = 0x1000000
 
 
@@ -189,6 +190,13 @@ class KernelProfile:
     """The misc minor of dlm_plock on an otherwise quiet machine."""
     minors_step: int
     """Direction in which dynamic misc minors are handed out (-1 up to 6.1, +1 later)."""
+    parting_seconds: float
+    """How long the last lockspace's remove waits for each peer to let go of this node: 3 minutes
+    (6.1), 5 seconds (6.12), not at all (5.10)."""
+    joins_with_members: bool
+    """A create returns when the members are known, before its first recovery has ended (5.10)."""
+    forgets_minor: bool
+    """A lockspace that leaves is not found by its minor any more (6.12)."""
     reserved_flag: bool
     """Flag 0x10 of a create is the kernel's own and refused (6.11)."""
     debugfs_writable: bool
@@ -197,6 +205,10 @@ class KernelProfile:
     debug_comms: str
     """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
     "member" (6.1), with the first "address" (6.6)."""
+    takes_any_target: bool = False
+    """A message to a node that nobody configured is taken and goes nowhere (5.10)."""
+    listen_error: str = "EADDRNOTAVAIL"
+    """What a create gives that cannot bind to the local address (EADDRINUSE in 5.10)."""
     control: str = "configfs"
     """The dialect of control: "configfs", or one of 2005: "event" (April), "members" (July)."""
     locks_by_id: bool = False
@@ -210,6 +222,8 @@ class KernelProfile:
 
 _5_10 = KernelProfile(
     name="5.10",
+    takes_any_target=True,
+    listen_error="EADDRINUSE",
     merged_results=True,
     ids_free_when_read=True,
     node_id_from_name=False,
@@ -227,6 +241,9 @@ _5_10 = KernelProfile(
     mark_follows_address=False,
     minors_from=59,
     minors_step=-1,
+    parting_seconds=0.0,
+    joins_with_members=True,
+    forgets_minor=False,
     reserved_flag=False,
     debugfs_writable=False,
     debug_comms="",
@@ -234,6 +251,10 @@ _5_10 = KernelProfile(
 _6_1 = replace(
     _5_10,
     name="6.1",
+    parting_seconds=180.0,
+    joins_with_members=False,
+    takes_any_target=False,
+    listen_error="EADDRNOTAVAIL",
     deprecated_timeouts=False,
     empty_write_fault=True,
     guards_transport=True,
@@ -253,6 +274,8 @@ _6_12 = replace(
     unreachable_fails=True,
     minors_from=262,
     minors_step=1,
+    parting_seconds=5.0,
+    forgets_minor=True,
     reserved_flag=True,
     debug_comms="address",
 )

@@ -20,6 +20,7 @@ import dlm
 from dlm.cli.served import Claim
 from dlm.errors import NoDlmError
 from dlm.ports import ReadAttribute
+from dlm.terms import LockFlag
 from tests.cli.shells import PATIENCE, Shells
 from tests.cli.test_tool import tool
 from tests.contract.machine import Machine, refused
@@ -82,6 +83,27 @@ def test_a_crash_ends_what_waits_on_the_node(shells: Shells) -> None:
     assert other.list_directory("dlm") == []
     backend.close()
     other.close()
+
+
+def test_a_strict_cluster_crashes_the_node(shells: Shells) -> None:
+    """UNLOCK of an orphan that nobody adopted is EIO; the node is down, and the log says why."""
+    shells.up("--strict --kernel 7.2")
+    backend = dlm.connect(f"emulator:{shells.directory}/nodea")
+    machine = Machine(backend, "10.0.0.1")
+    lockspace = machine.bring_up("test")
+    owner = lockspace.open()
+    orphan = owner.lock(b"a", 5, LockFlag.PERSISTENT)
+    owner.close()
+    file = lockspace.open()
+
+    with refused(errno.EIO):
+        file.unlock(orphan)
+
+    assert "nodea  down" in shells.tool("emulator status DIR").out
+    assert "nodeb  up" in shells.tool("emulator status DIR").out
+    log = (shells.directory / "log").read_text()
+    assert "strict: crash of nodea: UNLOCK of a lock whose file is closed" in log
+    backend.close()
 
 
 def test_a_second_up_is_refused_while_the_first_one_lives(shells: Shells) -> None:

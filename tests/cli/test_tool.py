@@ -81,7 +81,7 @@ def test_every_example_of_the_help_can_be_said() -> None:
     shell = Shell("nodea")
     for action in ACTIONS.values():
         for example in action.examples:
-            if action.name != "demo":
+            if action.name not in {"demo", "trace"}:  # a trace's files would have to be there
                 ran = shell.run(f"{example} --dry-run")
                 assert ran.code in {0, 1}, (example, ran)
 
@@ -93,7 +93,7 @@ def test_version() -> None:
 
 def test_every_action_does_something_and_every_reason_has_its_advice() -> None:
     """The tables are complete."""
-    assert set(ACTIONS) - {"demo", "emulator", "serve"} == set(perform._TABLE)
+    assert set(ACTIONS) - {"demo", "emulator", "serve", "trace"} == set(perform._TABLE)
     assert set(ADVICE) == set(Reason)
 
 

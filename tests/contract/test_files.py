@@ -362,6 +362,26 @@ def test_locks_end_in_the_order_of_their_making(lockspace: Lockspace) -> None:
     assert keeper.results() == [Cast(waiting[1]), Cast(waiting[2]), Cast(waiting[0])]
 
 
+@pytest.mark.row("4.7 order of the locks")
+def test_exit_closes_files_in_the_order_of_their_descriptors(
+    lockspace: Lockspace, other: Machine
+) -> None:
+    """An open(2) takes the lowest free descriptor, and exit(2) closes the lowest first."""
+    keeper = lockspace.open()
+    spare = LockFile(other.open_device(lockspace.device_name))
+    second = LockFile(other.open_device(lockspace.device_name))
+    second.granted(b"second", EX)
+    spare.close()
+    first = LockFile(other.open_device(lockspace.device_name))
+    first.granted(b"first", EX)
+    waiting = [keeper.lock(name, EX) for name in (b"second", b"first")]
+
+    other.backend.close()
+
+    lockspace.machine.eventually(lambda: lockspace.find(2) is None, "the end of the process")
+    assert keeper.results() == [Cast(waiting[1]), Cast(waiting[0])]
+
+
 # ---- adopting -----------------------------------------------------------------------------------
 
 

@@ -601,23 +601,31 @@ def test_purge_of_the_orphans_of_one_process(
     assert lockspace.find(mine) is not None
 
 
+def purge_elsewhere(file: LockFile, profile: KernelProfile, nodeid: int, pid: int) -> bool:
+    """Purge on a node that nobody configured; say whether that ended as this kernel ends it."""
+    try:
+        return file.purge(nodeid, pid) == 0 and profile.takes_any_target
+    except OSError as error:
+        return error.errno == errno.ENOBUFS and not profile.takes_any_target
+
+
 @pytest.mark.row("4.4.6 unreachable node")
 @pytest.mark.parametrize("nodeid", [5, -1])
 @pytest.mark.parametrize("pid", [0, 1])
-def test_purge_on_an_unreachable_node(file: LockFile, nodeid: int, pid: int) -> None:
-    """PURGE of a node that has no address is ENOBUFS."""
-    with refused(errno.ENOBUFS):
-        file.purge(nodeid, pid)
+def test_purge_on_an_unreachable_node(
+    file: LockFile, profile: KernelProfile, nodeid: int, pid: int
+) -> None:
+    """PURGE of a node that has no address is ENOBUFS; 5.10 takes it, and nothing happens."""
+    assert purge_elsewhere(file, profile, nodeid, pid)
 
 
 @pytest.mark.row("4.4.6 remote purge does not wait")
-def test_remote_purge_while_stopped(lockspace: Lockspace) -> None:
+def test_remote_purge_while_stopped(lockspace: Lockspace, profile: KernelProfile) -> None:
     """A purge of another node does not wait for the lockspace to run."""
     file = lockspace.open()
     lockspace.stop()
 
-    with refused(errno.ENOBUFS):
-        file.purge(5, 0)
+    assert purge_elsewhere(file, profile, 5, 0)
 
 
 # ---- who may act on a lock ----------------------------------------------------------------------

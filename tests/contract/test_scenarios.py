@@ -248,6 +248,30 @@ def test_alternative_modes(file: LockFile) -> None:
     assert file.results() == [Cast(2, 0, StatusFlag.ALTMODE), Bast(2, EX)]
 
 
+@pytest.mark.row("11.2 alternative modes")
+def test_an_alternative_mode_that_the_lock_has(lockspace: Lockspace) -> None:
+    """A queued conversion granted in the mode that it has completes twice and ends without a mode.
+
+    Linux 6.1 fs/dlm/lock.c, _grant_lock(): the lock is not taken off its queue.
+    """
+    file = lockspace.open()
+    granted(file, PR, PR, NL)
+    first, other = 1, 3
+    file.convert(other, EX)
+    file.convert(first, EX, F.ALTPR | F.NODLCKWT)
+    file.results()
+
+    file.cancel(other)
+
+    twice = [Cast(first, 0, StatusFlag.ALTMODE)] * 2
+    assert file.results() == [cancelled(other), *twice]
+    entry = lockspace.entry(first)
+    assert (entry.status, entry.granted_mode, entry.requested_mode) == (GRANTED, -1, -1)
+    file.convert(first, PR)
+    assert file.results() == [Cast(first)]
+    assert lockspace.entry(first).granted_mode == PR
+
+
 # ---- value blocks -------------------------------------------------------------------------------
 
 

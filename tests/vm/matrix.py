@@ -30,6 +30,7 @@ class Run:
 RUNS = (
     Run("the contract suite", ("tests/contract",), EVERY),
     Run("calls that sleep in the kernel", ("tests/vm/test_kernel_room.py",), EVERY),
+    Run("new random traces, replayed", ("tests/vm/test_random_traces.py",), EVERY),
     Run("a session with `dlm_tool`, every file and event", ("tests/vm/test_tool.py",), EVERY),
     Run("`start` and `stop` killed at every write", ("tests/vm/test_interrupted.py",), ("6.1",)),
     Run("beside Debian's dlm_controld", ("tests/vm/test_beside.py",), ("6.1",)),

@@ -299,6 +299,7 @@ _TABLE = (
             Option("--abi", "the control interface: event, members, configfs (up)", "NAME"),
             Option("--kernel", "the kernel to be like: 5.10, 6.1, 6.12, 7.2 (up)", "VERSION"),
             Option("--speed", "the cluster's seconds per second (up)", "FACTOR"),
+            Option("--strict", "crash a node where its real kernel would go wrong (up)"),
         ),
     ),
     Action(
@@ -310,6 +311,29 @@ _TABLE = (
         "port. Each connection is a process of its own. Only the same user may connect. Serves\n"
         "until it is interrupted.\n",
         ("serve /run/user/0/dlm/kernel", "serve /dev/vport0p1 --backend kernel"),
+    ),
+    Action(
+        "trace",
+        (Argument("verb", ""), Argument("file", "", "+")),
+        "record operations on a DLM, or replay them and compare",
+        "record does the operations of a script, one JSON object in a line, on this backend, and\n"
+        "writes them with their results: a trace. replay does the operations of traces again and\n"
+        "compares every result: on a fresh emulated cluster like the one that the trace's header\n"
+        "describes (kernel, dialect, nodes), or on the backend that is named. It shows what\n"
+        "differs, and in the last line how much; exit code 1 when anything does, 2 when a file is\n"
+        "malformed. Files are .jsonl or .jsonl.gz; docs/traces.md tells what is in them.\n",
+        (
+            "trace record script.jsonl -o trace.jsonl.gz",
+            "trace replay trace.jsonl.gz",
+            "trace replay fixtures/traces/6.1/*.jsonl.gz",
+            "trace replay trace.jsonl --backend kernel",
+            "trace record two.jsonl --backends emulator:/tmp/c/nodea,emulator:/tmp/c/nodeb",
+        ),
+        (
+            Option("--output", "where to write the trace (record)", "FILE", short="-o"),
+            Option("--kernel", "the release for the header, if not this kernel's (record)", "NAME"),
+            Option("--backends", "a backend for each of several nodes", "SPEC,..."),
+        ),
     ),
 )
 ACTIONS = {action.name: action for action in _TABLE}
@@ -329,7 +353,7 @@ _GROUPS = (
     ("stop", "terminate", "start", "get_done", "finish", "poll_done", "set_id"),
     ("create", "release", "lock", "unlock", "convert"),
     ("control", "event_done", "members"),
-    ("ls", "demo", "emulator", "serve"),
+    ("ls", "demo", "emulator", "serve", "trace"),
 )
 
 

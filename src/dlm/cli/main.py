@@ -107,6 +107,12 @@ class _Tool:
 
             self._print(request.action.name, *perform(request, self._out))
             return ExitCode.DONE
+        if request.action.name == "trace":
+            from dlm.cli import trace
+
+            code, lines, data = trace.perform(request, backend, self._out)
+            self._print("trace", lines, data, code)
+            return code
         if backend is not None:
             return self._perform_on(request, backend)
         from dlm.connect import connect
@@ -151,9 +157,11 @@ class _Tool:
         self._err.write(f"{PROGRAM}: {self._attempt}: note: {text}\n")
         self._err.flush()
 
-    def _print(self, action: str, lines: list[str], data: dict[str, Any]) -> None:
+    def _print(
+        self, action: str, lines: list[str], data: dict[str, Any], code: int = ExitCode.DONE
+    ) -> None:
         if self._json:
-            self._print_json({"action": action, "exit": 0, **data})
+            self._print_json({"action": action, "exit": int(code), **data})
         else:
             self._out.write("".join(f"{line}\n" for line in lines))
 

@@ -72,6 +72,7 @@ def _up(request: Request, directory: str) -> Shown:
         "abi": request.values.get("abi", "configfs"),
         "kernel": request.values.get("kernel", "6.1"),
         "speed": _speed(request.values.get("speed", "1")),
+        "strict": request.has("strict"),
         "path": [os.path.abspath(each) for each in sys.path],
     }
     _check_cluster(config)

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from dlm.emulator import Cluster
 from dlm.emulator.realtime import RealTime
+from dlm.errors import KernelHazardError
 from dlm.remote import streams
 from dlm.remote.server import Port, Server
 from dlm.remote.session import Verb
@@ -117,8 +118,8 @@ def main(text: str) -> None:
     """Serve a cluster until SIGTERM.
 
     ``text`` is JSON: ``directory``, ``nodes`` (name to addresses), ``abi``, ``kernel``, ``speed``,
-    ``claim`` (the descriptor of the pid file, locked). Standard output gets one line, ``ready``;
-    standard error is the log.
+    ``strict``, ``claim`` (the descriptor of the pid file, locked). Standard output gets one line,
+    ``ready``; standard error is the log.
     """
     config = json.loads(text)
     directory = config["directory"]
@@ -127,11 +128,14 @@ def main(text: str) -> None:
     os.set_inheritable(claim.descriptor, False)
     os.umask(0o077)
     os.chdir("/")
-    cluster = Cluster(config["nodes"], kernel=config["kernel"], abi=config["abi"])
+    cluster = Cluster(
+        config["nodes"], kernel=config["kernel"], abi=config["abi"], strict=config["strict"]
+    )
     speed = config["speed"]
     server = Server(world=RealTime(cluster, speed=speed), speed=speed, log=_log)
     ports = {node.name: Port(node.name, node.process) for node in cluster.nodes}
     control = Port(CONTROL, None, _verbs(cluster, server, ports))
+    cluster.on_hazard = partial(_crash_for, cluster, server, ports)
     for name, port in ports.items():
         server.listen(streams.listen(node_path(directory, name)), port)
     server.listen(streams.listen(control_path(directory)), control)
@@ -153,6 +157,15 @@ def main(text: str) -> None:
 def _log(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
     sys.stderr.flush()
+
+
+def _crash_for(
+    cluster: Cluster, server: Server, ports: dict[str, Port], name: str, error: KernelHazardError
+) -> None:
+    """Let a node go down as its real kernel would, or would best."""
+    _log(f"strict: crash of {name}: {error.message}")
+    cluster.crash(name)
+    server.alarm(ports[name])
 
 
 def _verbs(cluster: Cluster, server: Server, ports: dict[str, Port]) -> dict[str, Verb]:

@@ -54,6 +54,7 @@ OVERLAP_UNLOCK: Final = int(InternalFlag.OVERLAP_UNLOCK)
 OVERLAP_CANCEL: Final = int(InternalFlag.OVERLAP_CANCEL)
 OVERLAP: Final = OVERLAP_UNLOCK | OVERLAP_CANCEL
 ENDOFLIFE: Final = int(InternalFlag.ENDOFLIFE)
+WATCH_TIMEWARN: Final = int(InternalFlag.WATCH_TIMEWARN)
 DEADLOCK_CANCEL: Final = int(InternalFlag.DEADLOCK_CANCEL)
 SHARED_FLAGS: Final = 0xFFFF
 """The bits of a lock's flags that travel in messages."""

@@ -308,6 +308,11 @@ class CancelTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class MembersKnown:
+    """A recovery knows its members, and each has answered once."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryEnded:
     """A recovery has ended: 0 locking is on, or ``Finish`` comes next; EINTR a stop; else why."""
 
@@ -321,4 +326,4 @@ class Log:
     text: str
 
 
-Output = Reply | ResultQueued | Send | SetTimer | CancelTimer | RecoveryEnded | Log
+Output = Reply | ResultQueued | Send | SetTimer | CancelTimer | MembersKnown | RecoveryEnded | Log

@@ -18,7 +18,6 @@ from dlm.errors import KernelHazardError
 from dlm.terms import KernelProfile
 
 EVERY: Final = frozenset({"5.10", "6.1", "6.12", "7.2"})
-UP_TO_6_12: Final = EVERY - {"7.2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,11 @@ READ_TOO_SHORT = Hazard(
     "the kernel writes 72 bytes all the same, over what lies behind the program's buffer",
     "user.c, device_read()",
 )
-ALTERNATIVE_CONVERSION = Hazard(
-    "a conversion granted by another node in the mode of ALTPR or ALTCW",
-    "the kernel of the lock's own node goes on with the mode that was asked for; after the next "
-    "conversion nobody can unlock the lock",
+ALTERNATIVE_MODE = Hazard(
+    "a conversion that another node granted in an alternative mode, or any lock that it granted "
+    "in CW although ALTPR was given, too",
+    "the kernel of the lock's own node goes on with another mode than its master has; after the "
+    "next conversion nobody can unlock the lock",
     "lock.c, __receive_convert_reply(), munge_altmode()",
 )
 LOOKUP_GIVEN_UP = Hazard(
@@ -93,11 +93,12 @@ TIMEOUT_RUNS_OUT = Hazard(
     "lock.c, dlm_scan_timeout()",
     frozenset({"5.10"}),
 )
-MODE_GUESSED = Hazard(
-    "a conversion between PR and CW whose master died",
-    "the kernel takes the lock for granted while it waits: it completes twice, with no mode",
-    "recover.c, recover_conversion(); lock.c, _grant_lock()",
-    UP_TO_6_12,
+GRANTED_IN_PLACE = Hazard(
+    "a queued conversion granted in the mode that the lock has already (ALTPR or ALTCW after "
+    "NODLCKWT; up to 6.12 also between PR and CW, when the master died)",
+    "the kernel leaves the lock on its queue and grants it once more: it completes twice, and the "
+    "lock has no mode any more",
+    "lock.c, _grant_lock()",
 )
 
 

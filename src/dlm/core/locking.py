@@ -29,6 +29,7 @@ from dlm.core.blocks import (
     LockBlock,
     Resource,
 )
+from dlm.core.hazards import GRANTED_IN_PLACE
 from dlm.core.messages import MessageType
 from dlm.core.modes import COMPATIBLE, CW, EX, IV, NL, PR, PW, RETURNED, VALUE_MOVES, WRITTEN
 from dlm.core.results import queue_blocking, queue_completion
@@ -88,9 +89,11 @@ def _move_value_on_unlock(resource: Resource, lock: LockBlock) -> None:
 
 def set_granted(state: State, resource: Resource, lock: LockBlock) -> None:
     """Give a lock the mode that it asked for (_grant_lock)."""
-    # Quirk: up to 6.12 a PR-CW conversion whose mode recovery guessed to be the one it asks for is
-    # left on the conversion queue here, is "granted" again with no mode, and completes twice.
-    if lock.granted_mode != lock.requested_mode or lock.status == CONVERTING:
+    if lock.status == CONVERTING and lock.granted_mode == lock.requested_mode:
+        # Quirk: the lock stays on its queue, is looked at again asking for no mode, and "granted"
+        # that, so that it completes twice.
+        state.risk(GRANTED_IN_PLACE, f"lock {lock.lock_id:x}")
+    elif lock.granted_mode != lock.requested_mode:
         lock.granted_mode = lock.requested_mode
         if lock.status:
             state.take_off(resource, lock)

@@ -14,6 +14,7 @@ from typing import Final
 
 from dlm.core import locking, operations
 from dlm.core.blocks import (
+    ALTPR,
     CONVERTING,
     GRANTED,
     MASTER_COPY,
@@ -30,13 +31,13 @@ from dlm.core.blocks import (
 from dlm.core.directory import Why, check_master, find, forget_entry, look_up
 from dlm.core.events import NO_VALUE
 from dlm.core.hazards import (
-    ALTERNATIVE_CONVERSION,
+    ALTERNATIVE_MODE,
     LOOKUP_GIVEN_UP,
     ORPHAN_FORGOTTEN,
 )
 from dlm.core.locking import ALTMODE, DEMOTED
 from dlm.core.messages import LockMessage, MessageType
-from dlm.core.modes import IV, NL, RETURNED, VALUE_MOVES, hash_name, is_down_conversion
+from dlm.core.modes import CW, IV, NL, PR, RETURNED, VALUE_MOVES, hash_name, is_down_conversion
 from dlm.core.results import queue_blocking, queue_completion
 from dlm.core.sending import answer, answer_unknown, ask, stop_waiting
 from dlm.core.state import Refused, State, revert
@@ -212,8 +213,9 @@ def _grant_process_copy(state: State, lock: LockBlock, message: LockMessage) -> 
         # Quirk: every kernel forgets this for conversions, and with both flags always takes PR. Its
         # process copy then has the mode asked for: the next conversion may be a downward one here
         # and not at the master, whose reply is taken for another one's, and nobody can unlock it.
-        if message.type is T.CONVERT_REPLY:
-            state.risk(ALTERNATIVE_CONVERSION, f"lock {lock.lock_id:x}")
+        guessed = PR if lock.exflags & ALTPR else CW
+        if message.type is T.CONVERT_REPLY or message.granted_mode != guessed:
+            state.risk(ALTERNATIVE_MODE, f"lock {lock.lock_id:x}")
         lock.requested_mode = message.granted_mode
     if (
         lock.value_attached

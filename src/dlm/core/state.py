@@ -16,9 +16,11 @@ from dlm.core.blocks import (
     CONVERTING,
     GRANTED,
     HEADQUE,
+    NODLCKWT,
     NONE,
     TIMEOUT,
     WAITING,
+    WATCH_TIMEWARN,
     LockBlock,
     LockTable,
     Member,
@@ -112,6 +114,8 @@ class State:
         self.no_directory = False
         self.holds_results = False
         """No result can be read while the lockspace is stopped (2005)."""
+        self.watches_waits = False
+        """Locks that have to wait are marked (create flag TIMEWARN, up to 6.3)."""
         # Members.
         self.members: list[Member] = []
         self.gone: list[Member] = []
@@ -175,7 +179,15 @@ class State:
             queue.insert(0, lock)
         else:
             queue.append(lock)
-        if status != GRANTED and lock.exflags & TIMEOUT and not lock.is_master_copy:
+        if status != GRANTED and not lock.is_master_copy:
+            self._watch(lock)
+
+    def _watch(self, lock: LockBlock) -> None:
+        # Linux 5.10 fs/dlm/lock.c, add_timeout(): the mark goes when a warning is sent, which here
+        # nobody waits long enough for.
+        if self.watches_waits and not lock.exflags & NODLCKWT:
+            lock.flags |= WATCH_TIMEWARN
+        if lock.exflags & TIMEOUT:
             self.risk(TIMEOUT_RUNS_OUT, f"lock {lock.lock_id:x}")
 
     def take_off(self, resource: Resource, lock: LockBlock) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from dlm.core import rebuilding
 from dlm.core.blocks import NEW_MASTER, Member, SavedMessage
 from dlm.core.directory import clear_tossed, look_up
+from dlm.core.events import MembersKnown
 from dlm.core.messages import MessageType, RecoveryMessage, RecoveryType
 from dlm.core.recovery import (
     Answers,
@@ -81,6 +82,7 @@ def _members(recovery: Recovery) -> Steps:
     for member in list(state.members):
         yield from _ask(recovery, Question(member.nodeid, RecoveryType.STATUS))
     state.log(f"dlm_recover_members {len(state.members)} nodes")
+    state.outputs.append(MembersKnown())
     for resource in recovery.root:
         resource.directory_node = state.directory_node(resource.hash)
 

@@ -7,6 +7,7 @@ May not know: how a node works.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,7 @@ from dlm.emulator.invariants import QUIET, STEADY, NothingIsGrantedWhileStopped
 from dlm.emulator.network import Network
 from dlm.emulator.node import Node
 from dlm.emulator.scheduler import Scheduler
+from dlm.errors import KernelHazardError
 from dlm.terms import KERNELS, KERNELS_2005
 
 Check = Callable[["Cluster"], None]
@@ -27,7 +29,9 @@ class Cluster:
     ``dlm.terms.KERNELS``, ``abi`` the dialect of control: ``configfs``, or one of 2005, ``event``
     (April) and ``members`` (July), which bring their own kernel (``kernel`` then says nothing).
     ``seed`` fixes everything that chance decides: equal seeds and equal calls give equal traces.
-    ``keep_trace`` keeps the whole trace, not only its end.
+    ``keep_trace`` keeps the whole trace, not only its end. ``strict`` raises ``KernelHazardError``
+    where a real kernel of that release would hang, crash or lose a lock; without it the emulated
+    kernel does the sane thing there (docs/hazards.md).
 
     Every node starts with the module loaded, configfs mounted and nothing configured.
     """
@@ -40,6 +44,7 @@ class Cluster:
         abi: str = "configfs",
         seed: int = 0,
         keep_trace: bool = False,
+        strict: bool = False,
     ) -> None:
         if kernel not in KERNELS:
             raise ValueError(f"unknown kernel {kernel!r}: say {', '.join(KERNELS)}")
@@ -49,6 +54,8 @@ class Cluster:
         self.abi = abi
         """The dialect of control."""
         self.scheduler = Scheduler(seed, keep_trace=keep_trace)
+        self.on_hazard: Callable[[str, KernelHazardError], None] | None = None
+        """What a strict cluster does with a node and its hazard, in place of raising."""
         self.checks: list[Check] = []
         """Looked at after every step of any lockspace; ``check_every_step`` adds all invariants."""
         addresses = {
@@ -63,7 +70,14 @@ class Cluster:
                 owners[text] = name
         self.network = Network(self.scheduler, owners)
         self._nodes = {
-            name: Node(name, texts, profile, self.scheduler, self.network)
+            name: Node(
+                name,
+                texts,
+                profile,
+                self.scheduler,
+                self.network,
+                on_hazard=partial(self._met, name) if strict else None,
+            )
             for name, texts in addresses.items()
         }
         self.scheduler.after_step = self._after_step
@@ -149,6 +163,12 @@ class Cluster:
                 node.crash()
 
     # ---- private --------------------------------------------------------------------------------
+
+    def _met(self, name: str, error: KernelHazardError) -> None:
+        self._happened("hazard on", name, error.message)
+        if self.on_hazard is None:
+            raise error
+        self.on_hazard(name, error)
 
     def _after_step(self) -> None:
         for check in self.checks:

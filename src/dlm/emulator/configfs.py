@@ -181,7 +181,8 @@ class Configfs:
         assert isinstance(value, bytes)
         if len(comm.addresses) >= self._profile.max_addresses:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._endpoint.add_address(comm.nodeid, value)
+        repeated = not self._profile.refuses_known_address
+        self._endpoint.add_address(comm.nodeid, value, repeated=repeated)
         comm.addresses.append(value)
 
     def _set_mark(self, comm: Comm, value: Value) -> None:
@@ -270,7 +271,8 @@ class Configfs:
         if row.privileged and not capable:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         value = row.parse_value(text)
-        if row.busy_while_running and self._endpoint.running:
+        busy = row.busy_while_running and self._profile.guards_transport
+        if busy and self._endpoint.running:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         apply(row, value)
         return len(text)

@@ -50,20 +50,25 @@ def add(directory: Directory, space: Space) -> None:
     """Show the files of a lockspace."""
     writable = 0o777 if space.module.profile.debugfs_writable else 0o555
     for suffix, mode in texts.FILES.items():
-        shown = File(mode & writable, partial(_SHOW[suffix], space), None)
+        shown = File(mode & writable, partial(_SHOW[suffix], space), _refuse)
         directory.entries[f"{space.name}{suffix}"] = shown
 
 
 def add_queues(directory: Directory, space: Space) -> None:
     """Show the one file that a lockspace of 2005 has: its queues."""
     if "/" not in space.name:
-        directory.entries[space.name] = File(0o444, partial(_queues_2005, space), None)
+        directory.entries[space.name] = File(0o444, partial(_queues_2005, space), _refuse)
 
 
 def remove(directory: Directory, space: Space) -> None:
     """Take the files of a lockspace away; fine when there are none."""
     for suffix in texts.FILES:
         directory.entries.pop(f"{space.name}{suffix}", None)
+
+
+def _refuse(_value: bytes, _capable: bool) -> int:
+    # debugfs lets root open any file to write, and a file that takes nothing refuses the write.
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 def _queues(space: Space) -> bytes:
@@ -201,12 +206,18 @@ def add_comm(module: Module, nodeid: int) -> None:
     if isinstance(comms, Directory) and str(nodeid) not in comms.entries:
         shown = comms.entries[str(nodeid)] = Directory()
         for name, show in _COMM_SHOW.items():
-            shown.entries[name] = File(0o444, partial(show, module, nodeid), None)
+            shown.entries[name] = File(0o444, partial(show, module, nodeid), _refuse)
         shown.entries["rawmsg"] = File(0o200, None, None)
 
 
 def _comm_state(module: Module, nodeid: int) -> bytes:
-    return b"ESTABLISHED\n" if module.endpoint.knows(nodeid) else b"CLOSED\n"
+    # Linux 6.1 fs/dlm/midcomms.c: the other states of the hand-shake last as long as a message.
+    endpoint = module.endpoint
+    if not endpoint.knows(nodeid):
+        return b"CLOSED\n"
+    if endpoint.is_closing(nodeid):
+        return b"CLOSE_WAIT\n"
+    return b"FIN_WAIT2\n" if module.parting else b"ESTABLISHED\n"
 
 
 def _comm_flags(module: Module, nodeid: int) -> bytes:

@@ -41,6 +41,7 @@ from dlm.core.events import (
     Unlock,
     UserArgs,
 )
+from dlm.core.hazards import READ_TOO_SHORT
 from dlm.emulator.pending import Body, Pending, Signal
 from dlm.emulator.space import Question
 from dlm.ports import DeviceCall, DeviceClose, DeviceRead, DeviceWrite, OpenFlags, PollEvents
@@ -360,6 +361,8 @@ class LockFile(MiscFile):
         if not self._ready():
             return None
         # Quirk: with 52 to 71 bytes of room 72 are written all the same.
+        if size < _NATIVE and self._layout is Layout.NATIVE:
+            self._boot.risk(READ_TOO_SHORT, f"of {size} bytes from {self.name}")
         whole = (_NATIVE if self._layout is Layout.NATIVE else _COMPAT32) + VALUE_BLOCK_SIZE
         reply = self._space.call(TakeResult(self._boot.next_call(), self._file, size >= whole))
         assert reply is not None
@@ -428,7 +431,9 @@ class LockFile(MiscFile):
 
     def _purge(self, call: CallId, body: PurgeRequest) -> Question:
         space = self._space
-        if body.nodeid not in {0, space.nodeid} and not self._module.endpoint.knows(body.nodeid):
+        module = self._module
+        known = module.profile.takes_any_target or module.endpoint.knows(body.nodeid)
+        if body.nodeid not in {0, space.nodeid} and not known:
             # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_get_mhandle(): no such peer, no buffer.
             raise refuse(errno.ENOBUFS, self.name)
         return Purge(call, self._file, self._process.pid, body.nodeid, body.pid)

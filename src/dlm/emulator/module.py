@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from dlm.abi.texts import directory_name
 from dlm.core import not_ready
 from dlm.core.events import Deliver
+from dlm.core.hazards import REMOVED_TWICE
 from dlm.emulator import debugfs, misc, sysfs
 from dlm.emulator.configfs import Configfs
 from dlm.emulator.network import Endpoint
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _FS = 0x4
 _TIMEWARN = 0x2
 _SOFTIRQ = 0x10
+_DYNAMIC_MINOR = 255
 _NOT_KEPT = int(LockspaceFlag.NEWEXCL) | _FS  # an int: ~ of a flag knows only the flag's own bits
 """Flags of a create that are not kept with the lockspace (DLM_LSFL_*)."""
 
@@ -61,10 +63,13 @@ class Module:
             self._receive,
             lambda text: boot.log(f"dlm: {text}"),
             self._appeared,
+            self.keeps,
+            boot.sleepers.wake,
         )
-        self.endpoint.files_twice = not boot.profile.refuses_known_address
         self.spaces: list[Space] = []
         """All lockspaces, newest first, as the kernel looks through them."""
+        self.parting = False
+        """The last lockspace leaves, and has no members any more."""
         self.monitors = 0
         self.monitor_used = False
         self.open_files: int = 0
@@ -132,8 +137,12 @@ class Module:
             self.boot.log(f"dlm: dlm user daemon left {len(self.spaces)} lockspaces")
 
     def find_minor(self, minor: int) -> Space | None:
-        """Return the lockspace whose device has, or had, this minor."""
-        return next((space for space in self.spaces if space.minor == minor), None)
+        """Return the lockspace whose device has this minor, or had it while it leaves.
+
+        Quirk: one that joins has no device yet, and is found by minor 0. Since 6.12 one that leaves
+        is found by 255 (drivers/char/misc.c, misc_deregister()).
+        """
+        return next((space for space in self.spaces if (space.minor or 0) == minor), None)
 
     # ---- create ---------------------------------------------------------------------------------
 
@@ -176,10 +185,11 @@ class Module:
                 return space
         if directory_name(text) in self.sysfs.entries:
             raise refuse(errno.EEXIST)
-        return (yield from self._join(text, self._kept_flags(flags)))
+        return (yield from self._join(text, flags))
 
-    def _join(self, name: str, exflags: int) -> Body:
-        space = Space(self, name, exflags)
+    def _join(self, name: str, flags: int) -> Body:
+        watches = self.profile.deprecated_timeouts and bool(flags & _TIMEWARN)
+        space = Space(self, name, self._kept_flags(flags), watches_waits=watches)
         self.spaces.insert(0, space)
         self.sysfs.entries[directory_name(name)] = sysfs.lockspace(space)
         self._uevent("add", space)
@@ -223,6 +233,7 @@ class Module:
         # Linux 6.1 fs/dlm/lockspace.c, release_lockspace(). Where another remove was faster, the
         # kernel uses what has been freed; here it is the error of a lockspace that is not there.
         if space.gone:
+            self.boot.risk(REMOVED_TWICE, space.name)
             raise refuse(errno.EINVAL)
         if space.use_count > 1:
             space.use_count -= 1
@@ -231,17 +242,39 @@ class Module:
             raise refuse(errno.EBUSY)
         space.use_count = 0
         self.boot.unregister_device(f"dlm_{space.name}")
+        if self.profile.forgets_minor:
+            space.minor = _DYNAMIC_MINOR
         if self.daemon_available():
             yield from self._ask_daemon(space, "offline", "leaving")
         space.halt()
         last = len(self.spaces) == 1
         if last:
+            self.parting = True
+            yield from self._part()
             self.endpoint.stop()
+            self.parting = False
         yield lambda: not space.on_result  # every file on the lockspace is closed
         self._forget(space)
         if last:
             self.endpoint.stop()
         return 0
+
+    def _part(self) -> Body:
+        # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_shutdown(): one node after the other says that
+        # it has let go of us; a node says so when no lockspace of its own has us as a member.
+        scheduler = self.scheduler
+        for nodeid in self.endpoint.part():
+            deadline = scheduler.now + self.profile.parting_seconds
+            end = scheduler.schedule(self.profile.parting_seconds, self.boot.sleepers.wake)
+            yield partial(self._has_parted, nodeid, deadline)
+            scheduler.cancel(end)
+
+    def _has_parted(self, nodeid: int, deadline: float) -> bool:
+        return self.scheduler.now >= deadline or not self.endpoint.is_kept_by(nodeid)
+
+    def keeps(self, nodeid: int) -> bool:
+        """Say whether a lockspace that does not leave has a node as a member."""
+        return not self.parting and any(nodeid in space.core.members for space in self.spaces)
 
     # ---- private --------------------------------------------------------------------------------
 
@@ -284,8 +317,11 @@ class Module:
         if local is None or not local.addresses:
             self.boot.log("dlm: no local IP address has been set")
             raise refuse(errno.ENOTCONN)
-        protocol = min(self.number("protocol"), 1)
-        self.endpoint.start(local.address_texts(), protocol, self.number("tcp_port"))
+        try:
+            protocol = min(self.number("protocol"), 1)
+            self.endpoint.start(local.address_texts(), protocol, self.number("tcp_port"))
+        except OSError as error:
+            raise refuse(getattr(errno, self.profile.listen_error)) from error
         name = "SCTP" if self.number("protocol") else "TCP"
         self.boot.log(f"dlm: Using {name} for communications")
 

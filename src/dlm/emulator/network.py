@@ -15,8 +15,8 @@ again: a survivor that keeps the comm of a node that crashed and came back drops
 sends, and is dropped.
 
 Not modelled: acknowledgements and retransmission (what was under way to a node that crashed is
-lost), the FIN wait of up to three minutes when the last lockspace goes (both ends begin again at
-once, and what was under way between them is lost), TCP's own delays.
+lost), the packets of the FIN hand-shake when the last lockspace goes (its wait is: ``is_kept_by``),
+TCP's own delays.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ RETRY_AFTER = 1.0  # Linux 6.1 fs/dlm/lowcomms.c, tcp_connect_to_sock(): msleep(
 
 PEER_VERSION = 0x00030002
 
+_PORT_END = 4
+"""Bytes of a sockaddr that hold family and port."""
+
 Payload = object
 """What a message is to the network: a value that it hands over."""
 
@@ -47,11 +50,22 @@ Frame = tuple[int | None, Payload]
 class Link:
     """What one node keeps about one node id (struct midcomms_node and its connection)."""
 
-    __slots__ = ("flying", "known", "last_due", "next_receive", "next_send", "retry", "waiting")
+    __slots__ = (
+        "closing",
+        "flying",
+        "known",
+        "last_due",
+        "next_receive",
+        "next_send",
+        "retry",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.known = False
         """The peer's version is known: it has been heard of since the counters began."""
+        self.closing = False
+        """The peer has said that it closes."""
         self.next_send = 0
         self.next_receive = 0
         self.waiting: deque[Frame] = deque()
@@ -65,7 +79,8 @@ class Endpoint:
 
     ``deliver(nodeid, payload)`` is called for what arrives, ``log(text)`` for the kernel's log,
     ``appeared(nodeid, addressed)`` when an address is filed under a node id, and when a first
-    message goes to or comes from it (``addressed`` False).
+    message goes to or comes from it (``addressed`` False). ``keeps(nodeid)`` says whether a
+    lockspace has that node as a member, ``wake()`` is called when any way or member has changed.
     """
 
     def __init__(
@@ -76,36 +91,44 @@ class Endpoint:
         deliver: Callable[[int, Payload], None],
         log: Callable[[str], None],
         appeared: Callable[[int, bool], None],
+        keeps: Callable[[int], bool] = lambda _: False,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.network = network
         self.name = name
         self.deliver = deliver
         self.log = log
         self._appeared = appeared
+        self.keeps = keeps
+        self.wake = wake
         self.running = False
-        self.files_twice = False
-        """An address that a node has already is filed again."""
         self.links: dict[int, Link] = {}
         self.marks: dict[int, int] = {}
         self._max_addresses = max_addresses
         self._addresses: dict[int, list[str]] = {}
+        self._filed: dict[int, list[bytes]] = {}
         self._transport: tuple[int, int] = (0, 0)
         self._source = ""
         self._listening: tuple[str, ...] = ()
+        self._told: list[tuple[Endpoint, int]] = []
+        """Peers that know that this node closes, and its id there."""
 
     # ---- configuration --------------------------------------------------------------------------
 
-    def add_address(self, nodeid: int, raw: bytes) -> None:
-        """File an address under a node id; EEXIST, ENOSPC."""
-        # Linux 6.1 fs/dlm/lowcomms.c, dlm_lowcomms_addr(), addr_compare(): ports do not count, and
-        # addresses of an unknown family are never equal. 5.10 compares none.
+    def add_address(self, nodeid: int, raw: bytes, *, repeated: bool = False) -> None:
+        """File an address under a node id; EEXIST unless it may be ``repeated``, ENOSPC."""
+        # Linux 6.1 fs/dlm/lowcomms.c, dlm_lowcomms_addr(), addr_compare(): addresses of an unknown
+        # family are never equal. Quirk: those with another port are others, though no port is used.
         known = self._addresses.setdefault(nodeid, [])
+        filed = self._filed.setdefault(nodeid, [])
         text = decode_sockaddr(raw) or ""
-        if text and text in known and not self.files_twice:
+        family_and_port, address = raw[:_PORT_END], text.encode()
+        if text and family_and_port + address in filed and not repeated:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         if len(known) >= self._max_addresses:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         known.append(text)
+        filed.append(family_and_port + address)
         self.network.changed()
         self._appeared(nodeid, True)
 
@@ -123,10 +146,22 @@ class Endpoint:
         """Say whether messages to this node id can be sent: it has been heard of."""
         return nodeid in self.links and self.links[nodeid].known
 
+    def is_closing(self, nodeid: int) -> bool:
+        """Say whether a node has said that it closes."""
+        return nodeid in self.links and self.links[nodeid].closing
+
+    def is_kept_by(self, nodeid: int) -> bool:
+        """Say whether a node may go on sending to this one: it is out of reach, or says so."""
+        if not self.knows(nodeid):
+            return False
+        route = self.network.route(self, nodeid)
+        return route is None or route[0].keeps(route[1])
+
     def forget(self, nodeid: int) -> None:
         """Close the connection, drop all addresses and begin the counters again (comm removed)."""
         self.log(f"closing connection to node {nodeid}")
         self._addresses.pop(nodeid, None)
+        self._filed.pop(nodeid, None)
         self.marks.pop(nodeid, None)
         if nodeid in self.links:
             self.network.reset(self.links[nodeid])
@@ -147,14 +182,26 @@ class Endpoint:
         self.running = True
         self.network.changed()
 
-    def stop(self) -> None:
-        """Close every connection in good order: both ends of each begin again."""
-        for nodeid, link in self.links.items():
+    def part(self) -> list[int]:
+        """Tell whoever can be reached that this node closes; return the node ids heard of."""
+        for nodeid in self.links:
             route = self.network.route(self, nodeid)
-            if route is not None:
+            if route is not None and route not in self._told:
+                self._told.append(route)
                 peer, back = route
                 if back in peer.links:
-                    self.network.reset(peer.links[back])
+                    peer.links[back].closing = True
+        self.network.changed()
+        return sorted(nodeid for nodeid, link in self.links.items() if link.known)
+
+    def stop(self) -> None:
+        """Close every connection in good order: both ends of each begin again."""
+        self.part()
+        for peer, back in self._told:
+            if back in peer.links:
+                self.network.reset(peer.links[back])
+        self._told.clear()
+        for link in self.links.values():
             self.network.reset(link)
         self.running = False
         self.network.changed()
@@ -300,6 +347,8 @@ class Network:
         """Forget what is known of ways: some node's view has changed."""
         self._routes.clear()
         self._scheduler.progress += 1
+        for endpoint in self._endpoints.values():
+            endpoint.wake()
 
     def route(self, endpoint: Endpoint, nodeid: int) -> tuple[Endpoint, int] | None:
         """Return whom a message to ``nodeid`` reaches, if anybody, and the sender's id there."""
@@ -329,7 +378,7 @@ class Network:
     def reset(self, link: Link) -> None:
         """Begin a link again: counters, version, everything under way."""
         self._drop(link)
-        link.known = False
+        link.known = link.closing = False
         link.next_send = link.next_receive = 0
 
     # ---- private --------------------------------------------------------------------------------

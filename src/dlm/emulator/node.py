@@ -15,6 +15,7 @@ from itertools import count
 from uuid import UUID
 
 from dlm.core.events import CallId, Reply
+from dlm.core.hazards import Hazard, meet
 from dlm.core.lockspace import Lockspace
 from dlm.emulator.misc import Opener
 from dlm.emulator.module import Module
@@ -26,6 +27,7 @@ from dlm.emulator.scheduler import Scheduler
 from dlm.emulator.state import StateFiles
 from dlm.emulator.tree import Directory, Tree
 from dlm.emulator.uevents import Uevents
+from dlm.errors import KernelHazardError
 from dlm.terms import KernelProfile
 
 _MODULES: dict[str, type[Module]] = {
@@ -59,6 +61,7 @@ class Boot:
         self.module: Module | None = None
         self.lines: list[str] = []
         self.controller: Callable[[], str | None] = lambda: node.controller
+        self.on_hazard = node.on_hazard
         self._born = scheduler.now
         self._calls: dict[CallId, tuple[Pending, bool]] = {}
         self._devices: dict[str, tuple[int, Opener]] = {}
@@ -105,6 +108,27 @@ class Boot:
         pending, numeric = self._calls.pop(reply.call)
         pending.finish(reply.value if numeric else None, error)
         self.sleepers.wake()
+
+    # ---- what real kernels do not survive -------------------------------------------------------
+
+    @property
+    def strict(self) -> bool:
+        """Whether that is told."""
+        return self.on_hazard is not None
+
+    def risk(self, hazard: Hazard, who: str) -> None:
+        """Say that a real kernel would go wrong here."""
+        try:
+            meet(hazard, who, self.profile, strict=self.strict)
+        except KernelHazardError as error:
+            self.met(error)
+            raise OSError(errno.EIO, error.message, self.name) from error
+
+    def met(self, error: KernelHazardError) -> None:
+        """Tell of a hazard: raises, or the cluster's owner has let the node go down."""
+        self.log(f"strict: {error.message}")
+        assert self.on_hazard is not None
+        self.on_hazard(error)
 
     # ---- misc devices ---------------------------------------------------------------------------
 
@@ -222,10 +246,13 @@ class Node:
         profile: KernelProfile,
         scheduler: Scheduler,
         network: Network,
+        *,
+        on_hazard: Callable[[KernelHazardError], None] | None = None,
     ) -> None:
         self.name = name
         self.addresses = tuple(addresses)
         self.profile = profile
+        self.on_hazard = on_hazard
         self.controller: str | None = None
         self.drop_uevents = False
         self._scheduler = scheduler

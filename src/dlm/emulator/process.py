@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from itertools import count
 from typing import TYPE_CHECKING
 
 from dlm.emulator.misc import DEVICE_MODE, MiscFile
@@ -46,8 +47,8 @@ class Process:
         self.privileged = privileged
         self.capable = privileged if capable is None else capable
         self.pid = next(boot.pids)
-        self.files: dict[MiscFile, None] = {}
-        """Open files, oldest first."""
+        self.files: dict[MiscFile, int] = {}
+        """Open files and their descriptors' numbers among them."""
         self.pendings: list[Pending] = []
         """Calls begun that are not detached; those that can be killed end with the process."""
         self._boot = boot
@@ -102,7 +103,8 @@ class Process:
         if not (self.privileged or DEVICE_MODE & stat.S_IROTH):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), name)
         file = opener(self, name, flags)
-        self.files[file] = None
+        taken = self.files.values()
+        self.files[file] = next(number for number in count() if number not in taken)
         boot.acted("open", name)
         return file
 
@@ -209,7 +211,8 @@ class Process:
             self._boot.begin(self._close_files(), f"exit of {self.pid}")
 
     def _close_files(self) -> Body:
-        for file in tuple(self.files):
+        # Descriptors close in their order, and an open(2) takes the lowest that is free.
+        for file in sorted(self.files, key=self.files.__getitem__):
             pending = file.begin_close()
             if pending is not None:
                 yield pending.done

@@ -24,6 +24,7 @@ from dlm.core.events import (
     FileId,
     Input,
     Log,
+    MembersKnown,
     OpenFile,
     Purge,
     RecoveryEnded,
@@ -46,6 +47,7 @@ from dlm.core.lockspace import Lockspace
 from dlm.core.messages import Message, RecoveryMessage, RecoveryType
 from dlm.emulator.pending import Pending
 from dlm.emulator.scheduler import Event
+from dlm.errors import KernelHazardError
 from dlm.terms import NodeId
 
 if TYPE_CHECKING:
@@ -82,19 +84,23 @@ def is_sequenced(message: Message) -> bool:
 class Space:
     """A lockspace of this node, from the beginning of its create to the end of its remove."""
 
-    def __init__(self, module: Module, name: str, exflags: int) -> None:
+    def __init__(
+        self, module: Module, name: str, exflags: int, *, watches_waits: bool = False
+    ) -> None:
         self.module = module
         self.name = name
         self.nodeid = module.nodeid
-        self.core = Lockspace(
+        self.core: Lockspace = Lockspace(
             name,
             NodeId(self.nodeid),
             module.profile,
             exflags=exflags,
             table_size=module.number("rsbtbl_size"),
             holds_results=module.profile.holds_results,
+            watches_waits=watches_waits,
+            strict=module.boot.strict,
         )
-        self.global_id = 0
+        self.global_id: int = 0
         self.use_count = 1
         self.minor: int | None = None
         self.gone = False
@@ -133,7 +139,14 @@ class Space:
         scheduler = self._scheduler
         scheduler.record(self.module.boot.name, self.name, question)
         core = self.core
-        outputs = core.step(question, self.module.boot.clock())
+        try:
+            outputs = core.step(question, self.module.boot.clock())
+        except KernelHazardError as error:
+            boot = self.module.boot
+            boot.met(error)
+            if self._asked is not None:
+                raise OSError(errno.EIO, error.message, boot.name) from error
+            return
         if core.progress != self._progress:
             self._progress = core.progress
             scheduler.progress += 1
@@ -276,6 +289,14 @@ class Space:
         del self._timers[timer]
         self.step(TimerFired(timer))
 
+    def _members_known(self, output: MembersKnown) -> None:
+        # Linux 5.10 fs/dlm/member.c, dlm_recover_members(): ls_members_done is what a join awaits.
+        del output
+        self.module.endpoint.network.changed()
+        if self.module.profile.joins_with_members:
+            self.recovery_result = 0
+            self.module.boot.sleepers.wake()
+
     def _recovery_ended(self, output: RecoveryEnded) -> None:
         error = abs(output.error)
         if error != errno.EINTR:
@@ -292,6 +313,7 @@ _CARRY_OUT: dict[type, Callable[[Space, Any], None]] = {
     Send: Space._send,
     SetTimer: Space._set_timer,
     CancelTimer: Space._cancel,
+    MembersKnown: Space._members_known,
     RecoveryEnded: lambda space, output: space._recovery_ended(output),  # 2005 has its own
     Log: Space._log,
 }

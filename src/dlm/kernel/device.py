@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from dlm.kernel.pending import SystemCall
     from dlm.kernel.syscalls import Syscalls
 
-_EVERYTHING = PollEvents.IN | PollEvents.OUT | PollEvents.RDNORM | PollEvents.WRNORM
+# All that a lockspace's device can say; a file without a poll method would say WRNORM too.
+_EVERYTHING = PollEvents.IN | PollEvents.OUT | PollEvents.RDNORM
 _CLOSED = -1
 
 

@@ -763,6 +763,10 @@ def test_a_submit_without_words_is_no_write() -> None:
     assert say(Submit(DeviceClose(), File("dlm_test", None))) == ""
 
 
+LET_GO = 400.0
+"""Seconds that a release is given where nobody starts the others without the node that leaves."""
+
+
 # ---- what follows from several of them ----------------------------------------------------------
 
 
@@ -771,7 +775,7 @@ def test_a_clean_leave_and_return_locks_across() -> None:
     world = World("nodea", "nodeb", "nodec")
     world.start()
     assert lock_on_every_node(world) == [0, 0, 0]
-    world.control("nodea").lockspace("test").release()
+    world.control("nodea").lockspace("test").release(timeout=LET_GO)
     world.stop("nodeb", "nodec")
     world.start(2, "nodeb", "nodec")
     world.control("nodea").lockspace("test").create()
@@ -790,7 +794,7 @@ def test_a_lockspace_made_anew_by_all_locks_across() -> None:
         world.start()
         assert lock_on_every_node(world) == [0, 0, 0]
         for name in world.names:
-            world.control(name).lockspace("test").release()
+            world.control(name).lockspace("test").release(timeout=LET_GO)
 
 
 def test_a_second_lockspace_locks_across_beside_the_first() -> None:
@@ -839,7 +843,7 @@ def test_the_life_of_a_lockspace_is_the_same_on_every_kernel(kernel: str) -> Non
     world.cluster.settle()
     assert lock_on_every_node(world) == [0, 0]
     for name in world.names:
-        world.control(name).lockspace("test").release()
+        world.control(name).lockspace("test").release(timeout=LET_GO)
 
 
 def test_two_lockspaces_with_one_id_are_noted_and_set_id_refuses_the_second() -> None:

@@ -403,7 +403,10 @@ class TestMiddleConversions:
     """A conversion between PR and CW whose master dies before it has answered."""
 
     def test_alone(self, kernel: str, old: int, new: int) -> None:
-        """Nothing is in its way: it is granted, once."""
+        """Nothing is in its way: it is granted; up to 6.12 twice, and has no mode then.
+
+        Quirk: recovery guesses the mode that it asks for, and leaves it on its queue (seen on 6.1).
+        """
         world = World(1, 2, kernel=kernel).up()
         name = world.name(directory=2)
         world.user(2).lock(name, NL)
@@ -416,8 +419,9 @@ class TestMiddleConversions:
         user.convert(lock_id, new)
         world.survive(2)
 
-        assert user.results() == [(lock_id, GRANTED)]
-        assert world.lock(1, lock_id).granted_mode == new
+        twice = kernel != "7.2"
+        assert user.results() == [(lock_id, GRANTED)] * (1 + twice)
+        assert world.lock(1, lock_id).granted_mode == (-1 if twice else new)
         assert world.resource(1, name).converting == []
 
     def test_another_holds_the_old_mode(self, kernel: str, old: int, new: int) -> None:
@@ -449,9 +453,12 @@ class TestMiddleConversions:
 
         world.survive(3)
 
-        assert users[1].results() == [(locks[1], GRANTED)]
+        twice = kernel != "7.2"
+        assert users[1].results() == [(locks[1], GRANTED)] * (1 + twice)
         master = world.resource(world.master(name), name)
-        assert [lock.granted_mode for lock in master.granted] == [new, new]
+        assert sorted(lock.granted_mode for lock in master.granted) == sorted(
+            [new, -1 if twice else new]
+        )
         assert world.lock(2, other).granted_mode == new
 
     @staticmethod

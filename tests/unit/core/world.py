@@ -184,6 +184,7 @@ class World:
         weights: Mapping[int, int] | None = None,
         exflags: Mapping[int, int] | None = None,
         table_size: int = 1024,
+        strict: bool = False,
     ) -> None:
         self.nodes = nodes
         self.weights = dict(weights or {})
@@ -207,6 +208,7 @@ class World:
                 KERNELS[kernel],
                 exflags=(exflags or {}).get(node, 0),
                 table_size=table_size,
+                strict=strict,
             )
             for node in nodes
         }

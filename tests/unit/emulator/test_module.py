@@ -30,6 +30,7 @@ from tests.unit.emulator.helpers import (
     stop,
     submit_create,
     submit_remove,
+    three_nodes,
 )
 
 
@@ -120,6 +121,25 @@ def test_a_stop_during_the_first_recovery_keeps_create_waiting(cluster: Cluster)
     start(process)
 
     assert pending.result() == 121
+
+
+@pytest.mark.parametrize(("kernel", "returns"), [("5.10", True), ("6.1", False), ("7.2", False)])
+def test_what_a_create_waits_for(kernel: str, returns: bool) -> None:
+    """For the end of the first recovery; in 5.10 until every member has answered once."""
+    cluster = three_nodes(kernel=kernel)
+    first, second = (cluster.node(name).process() for name in ("nodea", "nodeb"))
+    for number, each in enumerate((first, second), 1):
+        set_up(each, number, [1, 2])
+        set_members(each, [1, 2])
+    creating = submit_create(first)
+    submit_create(second)
+    start(first)
+    answer(first)
+
+    first.pause(2.0)
+
+    assert creating.done() == returns
+    assert status(first) != "ff"
 
 
 def create_after(process: Process, *steps: str) -> object:
@@ -275,6 +295,59 @@ def test_remove_waits_for_the_answer_and_for_every_file(process: Process) -> Non
     assert pending.result() == 0
     assert process.list_directory("dlm") == []
     assert headers(source) == ["remove@/kernel/dlm/test"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "seconds"), [("5.10", 0), ("6.1", 180), ("6.12", 5), ("7.2", 5)]
+)
+def test_the_last_remove_waits_for_the_others_to_let_go(kernel: str, seconds: int) -> None:
+    """Until they have recovered without this node, or each for 3 minutes; 5 seconds since 6.12."""
+    cluster = three_nodes(kernel=kernel)
+    _, _, third = running_together(cluster)
+    minor = third.misc_devices()["dlm_test"]
+
+    began = cluster.now()
+    removing = submit_remove(third, minor)
+    answer(third)
+    third.pause(1.0)
+    assert removing.done() == (seconds == 0)
+    removing.result()
+    assert cluster.now() - began == pytest.approx(2 * seconds, abs=1.5)
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "7.2"])
+def test_the_last_remove_ends_when_the_others_have_let_go(kernel: str) -> None:
+    """Recovered without this node, or with its comm removed, they hold nothing up."""
+    cluster = three_nodes(kernel=kernel)
+    first, second, third = running_together(cluster)
+    removing = submit_remove(third, third.misc_devices()["dlm_test"])
+    answer(third)
+    third.pause(0.1)
+    assert third.read_attribute("debug/dlm/comms/1/state") == b"FIN_WAIT2\n"
+    assert first.read_attribute("debug/dlm/comms/3/state") == b"CLOSE_WAIT\n"
+    for process in (first, second):
+        stop(process)
+        set_members(process, [1, 2])
+    for process in (first, second):
+        start(process)
+
+    third.pause(2.0)
+
+    assert removing.done()
+    assert removing.result() == 0
+
+
+def test_a_remove_beside_another_lockspace_waits_for_nobody() -> None:
+    """Only the last lockspace closes the connections."""
+    first, _, _ = running_together(three_nodes())
+    join_alone(first, "more")
+
+    minor = first.misc_devices()["dlm_test"]
+    removing = submit_remove(first, minor)
+    answer(first)
+
+    first.pause(0.1)
+    assert removing.done()
 
 
 def test_an_early_answer_is_remembered_for_the_next_wait(process: Process) -> None:

@@ -182,14 +182,14 @@ def test_a_listener_must_have_its_own_address() -> None:
 
 
 def test_addresses_are_limited_and_not_repeated() -> None:
-    """One nodeid: no address twice whatever its port, three of them up to 6.14."""
+    """One nodeid: no address twice unless its port differs, three of them up to 6.14."""
     endpoint = World().nodes[1]
-    again = bytearray(encode_sockaddr(ADDRESSES[2]))
-    again[2:4] = b"\x12\x34"
+    other_port = bytearray(encode_sockaddr(ADDRESSES[2]))
+    other_port[2:4] = b"\x12\x34"
     with pytest.raises(OSError, match="exists") as caught:
-        endpoint.add_address(2, bytes(again))
+        endpoint.add_address(2, encode_sockaddr(ADDRESSES[2]))
     assert caught.value.errno == errno.EEXIST
-    endpoint.add_address(2, encode_sockaddr("10.1.0.2"))
+    endpoint.add_address(2, bytes(other_port))
     endpoint.add_address(2, encode_sockaddr("fe80::2"))
 
     with pytest.raises(OSError, match="space") as caught:

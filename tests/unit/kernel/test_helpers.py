@@ -183,6 +183,20 @@ def test_a_helper_that_was_killed(backend: KernelBackend, root: Path) -> None:
     pending.close()
 
 
+def test_a_helper_survives_a_late_signal(backend: KernelBackend, root: Path) -> None:
+    """SIGIO that is not for the end of the channel ends no call: a request may bring one late."""
+    fifo = Fifo(root / "sys/kernel/dlm/test/control")
+    fifo.leave()
+    pending = backend.submit(ReadAttribute("dlm/test/control"))
+    os.kill(helper._children[-1], signal.SIGIO)
+    assert not pending.wait(0.05)
+    writer = os.open(fifo.path, os.O_WRONLY)
+    os.write(writer, b"woken")
+    os.close(writer)
+    assert pending.result() == b"woken"
+    pending.close()
+
+
 def test_a_helper_has_a_session_of_its_own(backend: KernelBackend, root: Path) -> None:
     """A terminal's Ctrl-C does not reach a helper."""
     Fifo(root / "sys/kernel/dlm/test/control").leave()

@@ -1,0 +1,581 @@
+"""Directed traces of two nodes: rows 5.9 to 6.7 and 11.5 of the interface.
+
+Decides: which operations are made on which node, in which order.
+May not know: their results.
+
+A story begins with a lockspace of both nodes. Operations are made one at a time, and what travels
+between the nodes has arrived before the next: there is one order, and the emulator can keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dlm.core.modes import hash_name
+from tests.traces.kit import CLUSTER, CR, CW, EX, NL, PR, PW, F, File, Tape
+
+ADDRESSES = {1: "10.0.0.1", 2: "10.0.0.2"}
+
+
+def name_for(directory: int, stem: str) -> bytes:
+    """Return a name whose directory node, of two with weight 1, is this one."""
+    # Linux 6.1 fs/dlm/dir.c, dlm_hash2nodeid(): members in order, (hash >> 16) % total weight
+    candidates = (f"{stem}{number}".encode() for number in range(100))
+    return next(each for each in candidates if (hash_name(each) >> 16) % 2 + 1 == directory)
+
+
+class Two:
+    """Two nodes with a lockspace, and what stories do with them."""
+
+    def __init__(self, one: Tape, other: Tape) -> None:
+        self.one = one
+        self.other = other
+        self.tapes = (one, other)
+        self.controls: dict[int, str] = {}
+
+    def up(self) -> None:
+        """Bring the lockspace up on both nodes."""
+        for tape in self.tapes:
+            self.configure(tape)
+        calls = {}
+        for tape in self.tapes:
+            fd = self.controls[tape.number] = tape.control()
+            calls[tape.number] = tape.begin_create(fd)
+        for tape in self.tapes:
+            tape.put("dlm/test/control", "1\n")
+            tape.put("dlm/test/event_done", "0\n")
+        for tape in self.tapes:
+            tape.do("wait", async_=calls[tape.number])
+        self.settle()
+
+    def configure(self, tape: Tape) -> None:
+        """Tell a node of itself, of the other, and of the lockspace."""
+        tape.configure()
+        for nodeid, address in ADDRESSES.items():
+            if nodeid != tape.number:
+                tape.comm(nodeid, address)
+        tape.mkdir(f"{CLUSTER}/spaces/test")
+        for nodeid in ADDRESSES:
+            tape.member("test", nodeid)
+
+    def settle(self) -> None:
+        """Let messages arrive."""
+        self.one.settle()
+
+    def files(self) -> tuple[File, File]:
+        """Open the lockspace on each node."""
+        return self.one.file(), self.other.file()
+
+    def results(self, *files: File) -> None:
+        """Let messages arrive, then read what has come."""
+        self.settle()
+        for file in files:
+            file.results()
+
+    def look(self, *tapes: Tape) -> None:
+        """Look at the locks of these nodes, both if none is named."""
+        for tape in tapes or self.tapes:
+            tape.locks()
+            tape.everything()
+
+    def master(self, file: File, *names: bytes) -> None:
+        """Make a node the master of resources: it is the first to lock, and keeps NL there."""
+        for name in names:
+            file.lock(name, NL)
+            self.settle()
+        file.results()
+
+    def lose(self) -> None:
+        """Cut the power of node 2, and let node 1 go on alone."""
+        self.other.do("crash")
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let node 1 recover without node 2."""
+        self.one.stop()
+        self.one.rmdir(f"{CLUSTER}/spaces/test/nodes/2", f"{CLUSTER}/comms/2")
+        self.one.start()
+        self.settle()
+
+    def down(self, *, alone: bool) -> None:
+        """Remove the lockspace, from node 2 first, unless node 1 is alone."""
+        if not alone:
+            self.other.down(self.controls[2])
+            self.go_on()
+        self.one.down(self.controls[1])
+
+
+Story = Callable[[Two], None]
+
+
+# ---- both live ----------------------------------------------------------------------------------
+
+
+def grants(two: Two) -> None:
+    """5.10 across nodes: requests wait for the other node's lock, whichever of them is master."""
+    f, g = two.files()
+    for name in (name_for(1, "m"), name_for(2, "m")):
+        for first, second in ((f, g), (g, f)):
+            first.lock(name, EX)
+            two.settle()
+            second.lock(name, PR)
+            two.settle()
+            second.lock(name, EX, F.NOQUEUE)
+            two.settle()
+            second.lock(name, CR, F.NOQUEUE | F.NOQUEUEBAST)
+            two.results(f, g)
+            two.look()
+            first.convert(1, CR)
+            two.results(f, g)
+            second.convert(1, NL)
+            two.results(f, g)
+            for file in (first, second):
+                for lock_id in (1, 2):
+                    file.unlock(lock_id)
+                    two.settle()
+            two.results(f, g)
+            two.look()
+
+
+def blocking(two: Two) -> None:
+    """5.12 across nodes: rising modes, PR and CW, a holder that converts and still blocks."""
+    f, g = two.files()
+    a = name_for(2, "b")
+    two.master(f, a)
+    g.lock(a, PR)
+    two.settle()
+    f.lock(a, CR)
+    two.results(f, g)
+    for mode in (CW, PR, PW, EX):
+        f.lock(a, mode)
+        two.results(f, g)
+    g.lock(a, EX, F.NOQUEUE | F.NOQUEUEBAST)
+    two.results(f, g)
+    g.convert(1, CR)
+    two.results(f, g)
+    two.look()
+    g.convert(1, NL)
+    two.results(f, g)
+    two.look()
+
+
+def conversions(two: Two) -> None:
+    """5.11 across nodes: conversions, deadlock, CONVDEADLK, ALTPR, cancel, DEADLOCK."""
+    f, g = two.files()
+    a = name_for(1, "c")
+    two.master(f, a)
+    f.lock(a, PR)
+    g.lock(a, PR)
+    two.results(f, g)
+    g.convert(1, EX)
+    two.results(f, g)
+    f.convert(2, EX)
+    two.results(f, g)
+    g.cancel(1)
+    two.results(f, g)
+    f.convert(2, EX)
+    two.settle()
+    g.convert(1, EX)
+    two.results(f, g)
+    g.convert(1, EX, F.CONVDEADLK)
+    two.results(f, g)
+    two.look()
+    f.unlock(2)
+    two.results(f, g)
+    f.lock(a, PW)
+    two.settle()
+    g.convert(1, CR)
+    two.results(f, g)
+    g.convert(1, EX, F.ALTPR)
+    two.results(f, g)
+    g.deadlock(1)
+    two.results(f, g)
+    g.convert(1, PR, F.NOQUEUE)
+    two.results(f, g)
+    g.convert(1, PW, F.QUECVT)
+    two.results(f, g)
+    g.unlock(1)
+    two.results(f, g)
+    g.lock(a, EX)
+    two.settle()
+    g.unlock(1)
+    two.results(f, g)
+    g.lock(a, EX)
+    two.settle()
+    g.cancel(1)
+    two.results(f, g)
+    g.lock(a, EX)
+    two.settle()
+    g.deadlock(1)
+    two.results(f, g)
+    two.look()
+
+
+def values(two: Two) -> None:
+    """5.4 across nodes: what a remote holder writes and reads, with and without VALBLK."""
+    f, g = two.files()
+    a = name_for(2, "v")
+    two.master(f, a)
+    g.lock(a, EX, F.VALBLK)
+    two.results(g)
+    g.convert(1, NL, F.VALBLK, value=b"remote")
+    two.results(g)
+    f.lock(a, PR, F.VALBLK)
+    two.results(f)
+    f.convert(2, NL)
+    two.results(f)
+    g.convert(1, EX, value=b"not taken")
+    two.results(g)
+    g.convert(1, PW, F.VALBLK, value=b"second")
+    two.results(g)
+    g.unlock(1, value=b"third")
+    two.results(g)
+    f.convert(2, CR, F.VALBLK)
+    two.results(f)
+    two.look()
+    f.convert(2, NL)
+    two.results(f)
+    g.lock(a, EX)
+    two.results(g)
+    g.unlock(1, F.VALBLK, value=b"no buffer")
+    two.results(g)
+    f.convert(2, CR, F.VALBLK)
+    two.results(f)
+    f.convert(2, NL)
+    two.results(f)
+    g.lock(a, EX, F.VALBLK)
+    two.results(g)
+    g.unlock(1, F.IVVALBLK)
+    two.results(g)
+    f.convert(2, CR, F.VALBLK)
+    two.results(f)
+    g.lock(a, PR, F.VALBLK)
+    two.results(g)
+    two.look()
+
+
+def orphans(two: Two) -> None:
+    """4.7, 4.8, 4.4.6 across nodes: a file closes, orphans of the other node, a remote purge."""
+    f, g = two.files()
+    a, b = name_for(1, "o"), name_for(2, "o")
+    two.master(f, a)
+    g.lock(a, PR, F.PERSISTENT | F.VALBLK)
+    two.settle()
+    g.lock(b, EX, F.PERSISTENT)
+    two.settle()
+    g.lock(b + b"2", EX)
+    two.results(g)
+    f.lock(a, EX)
+    f.lock(b, EX)
+    f.lock(b + b"2", PR)
+    two.results(f)
+    g.close()
+    two.results(f)
+    two.look()
+    h = two.other.file()
+    h.adopt(a, PR)
+    h.adopt(b, PR)
+    two.results(f, h)
+    h.close()
+    two.results(f)
+    f.purge(2, 0)
+    two.results(f)
+    two.look()
+
+
+def stopped(two: Two) -> None:
+    """6.1, 6.2 with both: one is stopped, requests of the other are kept and made later."""
+    f, g = two.files()
+    a, b = name_for(1, "s"), name_for(2, "s")
+    two.master(f, a)
+    two.master(g, b)
+    f.lock(a, EX)
+    two.results(f)
+    two.one.stop()
+    g.lock(a, PR)
+    g.lock(b, EX)
+    two.settle()
+    g.results()
+    two.other.stop()
+    for tape in two.tapes:
+        tape.put("dlm/test/control", "1\n")
+    two.results(f, g)
+    for tape in two.tapes:
+        tape.get("dlm/test/recover_status")
+    two.look()
+    f.unlock(2)
+    two.results(f, g)
+
+
+def foreign_ids(two: Two) -> None:
+    """5.7, 5.8: the master's copy of another node's lock is nobody's to convert or unlock."""
+    f, g = two.files()
+    a = name_for(1, "x")
+    two.master(f, a)
+    g.lock(a, PR)
+    two.results(g)
+    f.convert(2, NL)
+    f.unlock(2)
+    f.cancel(2)
+    f.deadlock(2)
+    two.results(f, g)
+    two.look()
+
+
+def leaving(two: Two) -> None:
+    """6.4: node 2 leaves, its locks and what it was the master of go; node 1 goes on."""
+    f, g = two.files()
+    a, b = name_for(1, "l"), name_for(2, "l")
+    two.master(f, a)
+    two.master(g, b)
+    g.lock(a, EX, F.VALBLK)
+    two.settle()
+    g.lock(b, EX, F.VALBLK)
+    two.settle()
+    f.lock(a, PR)
+    f.lock(b, PR)
+    two.results(f, g)
+    g.close()
+    two.results(f)
+    two.look()
+
+
+# ---- node 2 dies --------------------------------------------------------------------------------
+
+
+def holder_dies(two: Two) -> None:
+    """6.3, 11.5: node 1 is the master of all; node 2 held, waited and converted there, and dies."""
+    f, g = two.files()
+    names = [name_for(directory, stem) for stem in "hijk" for directory in (1, 2)]
+    two.master(f, *names)
+    for name in names[:2]:
+        g.lock(name, EX, F.VALBLK)
+        two.settle()
+    for name in names[2:4]:
+        g.lock(name, EX)
+        two.settle()
+    g.lock(names[4], PR, F.VALBLK)
+    two.settle()
+    for name in names[:4]:
+        f.lock(name, CR)
+        two.settle()
+    f.lock(names[5], EX)
+    two.settle()
+    g.lock(names[5], PR)
+    two.settle()
+    g.lock(names[6], CR)
+    two.settle()
+    f.lock(names[6], CR)
+    two.settle()
+    g.convert(7, EX)
+    two.results(f, g)
+    f.lock(names[6], PR)
+    two.results(f, g)
+    two.look()
+    two.lose()
+    f.results()
+    two.look(two.one)
+    for name in names:
+        f.lock(name, CR, F.VALBLK | F.NOQUEUE)
+        f.results()
+
+
+def master_dies(two: Two) -> None:
+    """6.4, 6.7, 11.5: node 2 was the master; what node 1 has of each resource makes a new one."""
+    f, g = two.files()
+    for directory in (1, 2):
+        for stem, mode, flags in (
+            ("e1-", NL, F.VALBLK), ("e2-", PR, F.VALBLK), ("e3-", CR, F.VALBLK), ("e4-", NL, 0),
+            ("e5-", PR, 0),
+        ):  # fmt: skip
+            name = name_for(directory, stem)
+            writer = g.lock(name, EX, F.VALBLK)
+            two.settle()
+            g.convert(writer, NL, F.VALBLK, value=name)
+            two.settle()
+            g.results()
+            f.lock(name, mode, flags)
+            two.results(f)
+        for stem, mode in (("e6-", CR), ("e7-", PR)):
+            name = name_for(directory, stem)
+            two.master(g, name)
+            f.lock(name, mode, F.VALBLK)
+            two.results(f)
+    two.look()
+    two.lose()
+    f.results()
+    two.look(two.one)
+    for lock_id in range(1, 15):
+        f.convert(lock_id, PR, F.VALBLK)
+        f.results()
+    two.look(two.one)
+
+
+def waiters_outlive(two: Two) -> None:
+    """6.4, 6.6, 11.5: node 1 waits and converts on resources whose master, node 2, dies."""
+    f, g = two.files()
+    names = [name_for(directory, stem) for stem in "wxyz" for directory in (1, 2)]
+    for name in names:
+        g.lock(name, EX if name in names[:2] else NL, F.VALBLK)
+        two.settle()
+    g.results()
+    f.lock(names[0], EX)
+    two.settle()
+    f.lock(names[1], NL)
+    two.settle()
+    f.convert(2, EX, F.VALBLK)
+    two.settle()
+    for name in names[2:4]:
+        f.lock(name, PR)
+        two.settle()
+        g.lock(name, PR)
+        two.settle()
+        f.convert(3 if name == names[2] else 4, CW)
+        two.settle()
+    for name in names[4:6]:
+        f.lock(name, CR)
+        two.settle()
+        f.lock(name, EX)
+        two.settle()
+        f.lock(name, PR)
+        two.settle()
+    two.results(f, g)
+    two.look()
+    two.lose()
+    f.results()
+    two.look(two.one)
+
+
+def directory_dies(two: Two) -> None:
+    """6.2, 6.5: node 2 had the directory entries; what node 1 is the master of stays as it is."""
+    f, g = two.files()
+    names = [name_for(2, stem) for stem in ("da", "db", "dc")]
+    two.master(f, *names)
+    f.lock(names[0], EX, F.VALBLK)
+    f.convert(4, EX, F.VALBLK, value=b"kept")
+    f.lock(names[0], PR)
+    f.lock(names[1], PR)
+    two.results(f)
+    g.lock(names[1], PR)
+    two.results(g)
+    two.look()
+    two.lose()
+    f.results()
+    two.look(two.one)
+    f.lock(name_for(2, "new"), EX)
+    f.convert(4, NL, F.VALBLK, value=b"again")
+    f.results()
+    two.look(two.one)
+
+
+def in_flight(two: Two) -> None:
+    """6.5, 11.5: node 2 is dead and nobody knows: requests, lookups, conversions on their way."""
+    f, g = two.files()
+    master = [name_for(1, stem) for stem in ("fa", "fb", "fc", "fd", "fe", "ff")]
+    for name in master:
+        two.master(g, name)
+        f.lock(name, PR)
+        two.settle()
+    f.results()
+    two.other.do("crash")
+    f.lock(name_for(2, "lookup"), EX)  # 7
+    f.unlock(7)
+    f.deadlock(7)
+    f.lock(name_for(2, "other"), EX)  # 8
+    f.cancel(8)
+    f.lock(name_for(2, "third"), EX)  # 9
+    f.unlock(9, F.FORCEUNLOCK)
+    f.lock(master[0], PR)  # 10, a request
+    f.unlock(10)
+    f.convert(1, EX)
+    f.unlock(1)
+    f.convert(1, PR)
+    f.cancel(1)
+    f.unlock(1, F.FORCEUNLOCK)
+    f.convert(2, EX)
+    f.cancel(2)
+    f.convert(3, EX)
+    f.unlock(3, F.FORCEUNLOCK)
+    f.convert(4, CR)  # down: needs no reply
+    f.unlock(5)
+    f.convert(6, CW)  # PR to CW
+    two.settle()
+    f.results()
+    two.one.locks()
+    two.one.get("debug/dlm/test_waiters")
+    two.go_on()
+    f.results()
+    two.look(two.one)
+
+
+def coming_back(two: Two) -> None:
+    """6.4: node 2 loses power, boots, joins again; locks go back and forth as before."""
+    f, g = two.files()
+    a, b = name_for(1, "r"), name_for(2, "r")
+    two.master(f, a)
+    two.master(g, b)
+    g.lock(a, EX, F.VALBLK)
+    two.settle()
+    f.lock(b, PR, F.VALBLK)
+    two.results(f, g)
+    two.lose()
+    f.results()
+    two.look(two.one)
+    two.other.do("boot")
+    two.configure(two.other)
+    fd = two.controls[2] = two.other.control()
+    call = two.other.begin_create(fd)
+    two.one.stop()
+    two.one.comm(2, ADDRESSES[2])
+    two.one.member("test", 2)
+    two.one.put("dlm/test/control", "1\n")
+    two.other.put("dlm/test/control", "1\n")
+    two.other.put("dlm/test/event_done", "0\n")
+    two.other.do("wait", async_=call)
+    two.settle()
+    for tape in two.tapes:
+        tape.get("dlm/test/recover_status")
+    h = two.other.file()
+    h.lock(a, EX)
+    h.lock(b, EX, F.VALBLK)
+    two.results(f, h)
+    two.look()
+    f.convert(2, NL)
+    two.results(f, h)
+    h.convert(2, NL, F.VALBLK, value=b"back")
+    two.settle()
+    f.convert(2, CR, F.VALBLK)
+    two.results(f, h)
+    two.look()
+
+
+ALIVE: dict[str, Story] = {
+    "grants": grants,
+    "blocking": blocking,
+    "conversions": conversions,
+    "values": values,
+    "orphans": orphans,
+    "stopped": stopped,
+    "foreign-ids": foreign_ids,
+    "leaving": leaving,
+}
+"""Stories in which nobody dies."""
+
+DYING: dict[str, Story] = {
+    "holder-dies": holder_dies,
+    "master-dies": master_dies,
+    "waiters-outlive": waiters_outlive,
+    "directory-dies": directory_dies,
+    "in-flight": in_flight,
+    "coming-back": coming_back,
+}
+"""Stories in which node 2 loses power."""
+
+STORIES = {**ALIVE, **DYING}
+
+
+def play(two: Two, name: str) -> None:
+    """Tell one story from the beginning, and clean up after it."""
+    two.up()
+    STORIES[name](two)
+    two.down(alone=name in DYING and name != "coming-back")

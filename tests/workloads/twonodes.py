@@ -1,0 +1,154 @@
+"""A random workload for two nodes: one operation at a time, whose messages arrive before the next.
+
+Decides: which node does what next; recoveries of both, and the death of node 2 in some workloads.
+May not know: what an operation's result should be. What one node never does is
+tests/workloads/onenode.py's.
+"""
+
+from __future__ import annotations
+
+import random
+
+from dlm.terms import LockFlag
+from tests.traces.kit import CLUSTER
+from tests.workloads.onenode import LockAction, OneNode, Space, Steps
+from tests.workloads.words import Line, draw_theme
+
+LOCKSPACE = "test"
+
+ACTIONS: dict[LockAction, int] = {
+    OneNode.request: 26,
+    OneNode.convert: 22,
+    OneNode.unlock: 13,
+    OneNode.cancel: 5,
+    OneNode.deadlock: 3,
+    OneNode.adopt: 2,
+    OneNode.read: 14,
+    OneNode.poll: 1,
+    OneNode.look: 8,
+    OneNode.reopen: 2,
+}
+"""What a node does, and how often."""
+
+BY_ID = frozenset({OneNode.convert, OneNode.unlock, OneNode.cancel, OneNode.deadlock})
+"""What is asked about a lock by its id."""
+
+# Hazard: the lock's own node takes another mode than its master has granted (ALTPR, ALTCW); an
+# orphan is forgotten that the other node grants while its file closes (PERSISTENT).
+NEVER = int(LockFlag.PERSISTENT | LockFlag.ALTPR | LockFlag.ALTCW)
+
+SILENT = frozenset({"read", "poll", "get", "open", "settle", "pending"})
+"""Operations that send nothing to the other node."""
+
+
+class Side(OneNode):
+    """One of the nodes; both draw from one source."""
+
+    def __init__(self, number: int, whole: TwoNodes) -> None:
+        super().__init__(0, 0, rng=whole.rng, theme=whole.theme)
+        self.number = number
+        self._whole = whole
+        self.spaces = [Space(LOCKSPACE)]
+        self.requests.never = NEVER
+
+    def do(self, action: str, **what: object) -> Steps[Line]:
+        """Do one operation here, and let its messages arrive."""
+        self.count = self._whole.count = self._whole.count + 1
+        result = yield {"do": action, "node": self.number, **what}
+        if action not in SILENT and "errno" not in result:
+            yield {"do": "settle"}
+        return result
+
+    @property
+    def space(self) -> Space:
+        """Return the lockspace."""
+        return self.spaces[0]
+
+    def act(self) -> Steps[None]:
+        """Do something."""
+        if self.rng.random() < 0.02:
+            request = self.requests.purge(self.rng.choice((0, 1, 2)), 0)
+            yield from self.write(self.file_of(self.space), request)
+        else:
+            choices, weights = tuple(ACTIONS), tuple(ACTIONS.values())
+            (action,) = self.rng.choices(choices, weights)
+            if action in BY_ID:
+                # Hazard: a request by the id of another node's lock kills its process inside the
+                # lockspace, and an id that has ended may be that now.
+                locks = yield from self.list_locks(self.space)
+                self.space.recent = [int(words[0], 16) for words in locks]
+            yield from action(self, self.space)
+
+
+class TwoNodes:
+    """One seed's workload on two nodes whose lockspace runs."""
+
+    def __init__(self, seed: int, operations: int) -> None:
+        self.rng = random.Random(seed)
+        self.theme = draw_theme(self.rng)
+        self.count = 0
+        self._operations = operations
+        self.first = Side(1, self)
+        self.second = Side(2, self)
+        self.sides = (self.first, self.second)
+        self.alone = False
+        """Node 2 has died."""
+
+    def steps(self) -> Steps[None]:
+        """Do random things; at the end node 2 may die and node 1 go on without it."""
+        dies = self.rng.random() < 0.5
+        for side in self.sides:
+            for _ in range(self.rng.choice((1, 2))):
+                yield from side.open(side.space)
+            yield from side.keep_open()
+        while self.count < self._operations * (0.7 if dies else 1):
+            if self.rng.random() < 0.015:
+                yield from self.recover()
+            else:
+                yield from self.rng.choice(self.sides).act()
+        if dies:
+            yield from self.die()
+        while self.count < self._operations:
+            yield from self.first.act()
+        for side in self.sides[: 1 if self.alone else 2]:
+            while side.space.files:
+                yield from side.close(side.space.files[-1])
+
+    def recover(self) -> Steps[None]:
+        """Stop both nodes, let one call wait, start them."""
+        for side in self.sides:
+            yield from side.put(f"dlm/{LOCKSPACE}/control", "0")
+        side = self.rng.choice(self.sides)
+        file = next(each for each in side.space.files if each.writes)
+        waiting = side.fresh("w") if self.rng.random() < 0.5 else None
+        if waiting:
+            yield from side.write(file, side.sleeping(side.space), **{"async": waiting})
+        if self.rng.random() < 0.5:  # of the other node: that does not wait
+            request = side.requests.purge(3 - side.number, 0)
+            yield from side.write(file, request)
+        for each in self.sides:
+            yield from each.read(each.space)
+        for each in self.sides:
+            yield from each.put(f"dlm/{LOCKSPACE}/control", "1")
+        yield {"do": "settle"}
+        if waiting:
+            side.note(file, (yield from side.do("wait", **{"async": waiting})))
+
+    def die(self) -> Steps[None]:
+        """Cut the power of node 2; node 1 recovers without it."""
+        yield {"do": "crash", "node": 2}
+        self.alone = True
+        side = self.first
+        for _ in range(self.rng.choice((0, 2))):
+            yield from self.rng.choice((OneNode.look, OneNode.read))(side, side.space)
+        yield from side.put(f"dlm/{LOCKSPACE}/control", "0")
+        yield from side.do("rmdir", path=f"{CLUSTER}/spaces/{LOCKSPACE}/nodes/2")
+        yield from side.do("rmdir", path=f"{CLUSTER}/comms/2")
+        yield from side.put(f"dlm/{LOCKSPACE}/control", "1")
+        yield {"do": "settle"}
+        for file in side.space.files:
+            for _ in range(30):
+                result = yield from side.do("read", fd=file.name, size=104)
+                if "errno" in result:
+                    break
+        yield from side.look(side.space)
