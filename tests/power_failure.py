@@ -290,11 +290,10 @@ def _tell(story: Story) -> None:
     values = write_values(story)
 
     story.nodes["nodea"].cut()  # 10
-    story.one(
-        "nodec", "lock test resA EX NOQUEUE --timeout 2", "", 3
-    )  # it asks the dead: nothing moves
-    assert not waiting.finished()
+    # Nothing is asked of the dead here: a first request for a resource that is given up before the
+    # recovery makes a later one a panic (dlm.core.hazards, LOOKUP_GIVEN_UP; seen on 6.1).
     story.every(survivors, "stop test")
+    assert not waiting.finished()
     story.one("nodec", "lock test resD EX --timeout 0.5", "", 3)
     story.start("test", dict.fromkeys(survivors, 2), "2 3")  # 11, 12, 13
     inherited = story.check("nodeb", "lock test resA EX", waiting.wait(), GRANTED, 0)
