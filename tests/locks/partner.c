@@ -8,8 +8,9 @@
  *
  *     lock TAG NAME MODE FLAGS     convert TAG MODE FLAGS     unlock TAG FLAGS     value TAG VALUE
  *
- * `value` says what the next convert or unlock with VALBLK writes. Each is answered by a line, `ok`
- * or `refused ERRNO`; `lock` also says the lock's id. Lines that come by themselves:
+ * `value` says what the next convert with VALBLK writes (not unlock: libdlm 4.2 leaves the value block
+ * of that request as its stack happens to be). Each is answered by a line, `ok` or `refused ERRNO`;
+ * `lock` also says the lock's id. Lines that come by themselves:
  *
  *     done TAG STATUS SBFLAGS VALUE     a completion
  *     blocking TAG                      a blocking notification (libdlm does not tell the mode)
