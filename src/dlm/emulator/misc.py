@@ -149,6 +149,10 @@ class MiscFile:
         if pending is not None:
             pending.result()
 
+    def disown(self) -> None:
+        """In the child of a fork(2), which has a copy of the whole world: nothing to let go of."""
+        self._open = False
+
     def begin_close(self) -> Pending | None:
         """Close the file for its holder; None when nothing sleeps."""
         if not self._open:

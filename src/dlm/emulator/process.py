@@ -184,6 +184,10 @@ class Process:
         """Return ``emulator:<node>``."""
         return f"emulator:{self._boot.name}"
 
+    def concurrent(self) -> bool:
+        """Say that only one thread may make calls: the cluster's."""
+        return False
+
     def process_id(self) -> int:
         """Return this process's id."""
         return self.pid

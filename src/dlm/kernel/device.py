@@ -96,6 +96,11 @@ class KernelDevice:
         if self._descriptor != _CLOSED:
             self._syscalls.close(self.abandon())
 
+    def disown(self) -> None:
+        """In the child of a fork(2): let go of the copy that it inherited."""
+        if self._descriptor != _CLOSED:
+            self._syscalls.disown(self.abandon())
+
     def abandon(self) -> int:
         """Be closed for the holder; return the descriptor, which is now the caller's to close."""
         descriptor, self._descriptor = self._open(), _CLOSED

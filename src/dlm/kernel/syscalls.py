@@ -87,6 +87,9 @@ class Syscalls(Protocol):
     def pollable(self, descriptor: int) -> int:
         """Return a descriptor of the calling program that polls like this one."""
 
+    def disown(self, descriptor: int) -> None:
+        """In the child of a fork(2): close what it inherited of this open file, and no more."""
+
     def submit(
         self,
         calls: tuple[SystemCall, ...],
@@ -135,6 +138,10 @@ class OwnSyscalls(helper.System):
     def pollable(self, descriptor: int) -> int:
         """Return the descriptor itself."""
         return descriptor
+
+    def disown(self, descriptor: int) -> None:
+        """Close the child's copy, which is not the last one."""
+        os.close(descriptor)
 
     def submit(
         self,
@@ -244,6 +251,10 @@ class OtherSyscalls(helper.System):
             self.call("descriptor", descriptor)
             self._copies[descriptor] = helper.receive_file(self._channel)
         return self._copies[descriptor]
+
+    def disown(self, descriptor: int) -> None:  # noqa: ARG002 - the file is that process's
+        """Hang up: that process ends with its channel, of which this child has a copy."""
+        self._hang_up()
 
     def submit(
         self,
