@@ -151,6 +151,9 @@ class Device(Protocol):
     def close(self) -> None:
         """Close the file (sleeps while its lockspace is stopped); closing twice is fine."""
 
+    def change_mode(self, mode: int) -> None:
+        """fchmod(2): who may open the device, 0o600 and the like."""
+
     def disown(self) -> None:
         """In the child of a fork(2): let go of the copy that it inherited, without a word.
 

@@ -228,6 +228,35 @@ def _encode_lock(request: LockRequest, packers: _Packers, version: tuple[int, in
     return head + name + bytes(packers.request - packers.name_at)
 
 
+# What an application's lock needs, without a value object on the way: half the time of
+# encode_request() and a third of decode_result() (bench/lock_device.py).
+
+_pack_lock = _NATIVE.lock.pack
+_unpack_result = _NATIVE.result.unpack_from
+_IS_64_BIT = _NATIVE.is64bit
+
+
+def pack_lock(
+    command: int, mode: int, flags: int, lock_id: int, parameter: int, value: bytes, name: bytes
+) -> bytes:
+    """Return the bytes of a LOCK or UNLOCK whose results, of both kinds, carry ``parameter``.
+
+    ``value`` has 32 bytes. Completion and blocking AST are both asked for.
+    """
+    head = (*VERSION, command, _IS_64_BIT, mode, len(name), flags, lock_id, 0, 0, 0)
+    return _pack_lock(*head, parameter, 1, parameter, 1, 1, value) + name
+
+
+def unpack_result(data: bytes) -> tuple[int, int, int, int, int, bytes | None]:
+    """Return parameter, status, lock id, flags, mode of a blocking AST, value block of a result.
+
+    ``data`` is what one read(2) of ``RESULT_SIZE_MAX`` gave to a program of this machine's own.
+    """
+    _, _, _, _, _, parameter, _, status, lock_id, flags, bast_mode, at = _unpack_result(data)
+    value = data[at : at + VALUE_BLOCK_SIZE] if at else None
+    return parameter, status, lock_id, flags, bast_mode, value
+
+
 _LOCK_COMMANDS = frozenset({Command.LOCK, Command.UNLOCK, Command.DEADLOCK})
 _LOCKSPACE_COMMANDS = frozenset({Command.CREATE_LOCKSPACE, Command.REMOVE_LOCKSPACE})
 _FILE_COMMANDS = _LOCK_COMMANDS | {Command.PURGE}

@@ -98,7 +98,8 @@ class Process:
         opener = boot.find_device(name)
         if opener is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        if not self.privileged:  # mode 0600, root's
+        mode = boot.device_modes.get(name, 0o600)
+        if not self.privileged and mode & 0o006 != 0o006:  # root's
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), name)
         file = opener(self, name, flags)
         self.files[file] = None

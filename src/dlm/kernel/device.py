@@ -96,6 +96,10 @@ class KernelDevice:
         if self._descriptor != _CLOSED:
             self._syscalls.close(self.abandon())
 
+    def change_mode(self, mode: int) -> None:
+        """fchmod(2): who may open the device."""
+        self._syscalls.fchmod(self._open(), mode)
+
     def disown(self) -> None:
         """In the child of a fork(2): let go of the copy that it inherited."""
         if self._descriptor != _CLOSED:

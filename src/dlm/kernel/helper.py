@@ -108,6 +108,10 @@ class System:
         """flock(2)."""
         fcntl.flock(descriptor, operation)
 
+    def fchmod(self, descriptor: int, mode: int) -> None:
+        """fchmod(2)."""
+        os.fchmod(descriptor, mode)
+
     def getpid(self) -> int:
         """getpid(2)."""
         return os.getpid()

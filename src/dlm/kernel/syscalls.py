@@ -69,6 +69,9 @@ class Syscalls(Protocol):
     def flock(self, descriptor: int, operation: int) -> None:
         """flock(2)."""
 
+    def fchmod(self, descriptor: int, mode: int) -> None:
+        """fchmod(2)."""
+
     def getpid(self) -> int:
         """getpid(2)."""
 
@@ -216,6 +219,7 @@ class OtherSyscalls(helper.System):
     replace = _elsewhere(helper.System.replace)
     unlink = _elsewhere(helper.System.unlink)
     flock = _elsewhere(helper.System.flock)
+    fchmod = _elsewhere(helper.System.fchmod)
     getpid = _elsewhere(helper.System.getpid)
 
     def close(self, descriptor: int) -> None:

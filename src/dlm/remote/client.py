@@ -279,6 +279,10 @@ class RemoteDevice(_Watched):
             self._end()
             self._call("close")
 
+    def change_mode(self, mode: int) -> None:
+        """fchmod(2): who may open the device."""
+        self._checked("change_mode", mode)
+
     def disown(self) -> None:
         """In the child of a fork(2): let go of the connection, which is the parent's."""
         self._open = False
