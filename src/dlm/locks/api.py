@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -218,10 +219,12 @@ class Lockspace:
         on by itself. Closing twice is fine.
         """
         engine = self._engine
+        lost = engine.lost() is not None
         if not engine.shut():
             return
         if timeout is None:
-            engine.device.close()
+            with suppress(OSError) if lost else nullcontext():  # then nothing is left to close
+                engine.device.close()
         elif not engine.close_within(timeout):
             text = f"close {engine.name}: timed out; it goes on by itself"
             raise LockTimedOutError(text, Ending.LEFT, engine.name)
