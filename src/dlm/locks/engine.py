@@ -578,7 +578,10 @@ class Engine:
         self._mutex = threading.Lock()  # whoever held it is not here
         self._shut = True
         self.closed = -errno.EBADF
-        self._table = {}
+        table, self._table = self._table, {}
+        for entry in table.values():
+            if isinstance(entry, LockState):
+                entry._mode = None
         self._followers = {}
         with suppress(OSError):
             self.device.disown()
