@@ -96,6 +96,10 @@ class Places:
         """Let everything under way arrive."""
         raise NotImplementedError
 
+    def spec(self) -> str:
+        """Return what ``dlm.connect`` takes for node 1, in whatever process."""
+        raise NotImplementedError
+
     def finish(self) -> None:
         """End the test: leave nothing of it."""
         raise NotImplementedError
@@ -254,6 +258,10 @@ class ServedWorld(Places):
         """Run a coroutine in real time."""
         return asyncio.run(main)
 
+    def spec(self) -> str:
+        """Return where node 1 is served."""
+        return f"remote:{self.served.path('node1')}"
+
     def settle(self) -> None:
         """Let a while pass in which what is under way arrives."""
         self.observers[self.nodes[0]].pause(0.05)
@@ -302,6 +310,10 @@ class RealWorld(Places):
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in real time."""
         return asyncio.run(main)
+
+    def spec(self) -> str:
+        """Return this machine's kernel."""
+        return "kernel"
 
     def settle(self) -> None:
         """Let a short while pass."""
