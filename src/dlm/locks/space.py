@@ -13,7 +13,6 @@ import os
 import threading
 from dataclasses import dataclass
 
-from dlm.abi.debugfs import parse_all
 from dlm.abi.device import (
     VERSION,
     VERSION_SIZE,
@@ -153,6 +152,8 @@ def refusal(error: OSError, doing: str, name: str) -> LockError:
 
 def orphans(engine: Engine) -> list[Orphan]:
     """Return the orphans of a lockspace on this node, in the kernel's order."""
+    from dlm.abi.debugfs import parse_all  # takes a tenth of the import of dlm.locks
+
     path = f"debug/dlm/{directory_name(engine.name)}_all"
     try:
         listed = engine.backend.read_attribute(path)
