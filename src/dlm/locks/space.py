@@ -152,7 +152,7 @@ def refusal(error: OSError, doing: str, name: str) -> LockError:
 
 def orphans(engine: Engine) -> list[Orphan]:
     """Return the orphans of a lockspace on this node, in the kernel's order."""
-    from dlm.abi.debugfs import parse_all  # takes a tenth of the import of dlm.locks
+    from dlm.abi.debugfs import parse_all  # noqa: PLC0415 - a tenth of the import of dlm.locks
 
     path = f"debug/dlm/{directory_name(engine.name)}_all"
     try:
