@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from dataclasses import dataclass
 
 from dlm.abi.device import (
     VERSION,
@@ -28,6 +27,7 @@ from dlm.locks.engine import Engine
 from dlm.locks.errors import LockBusyError, LockError, NoLockspaceError, usage
 from dlm.locks.state import NO_VALUE, LockState
 from dlm.ports import Backend, Device, DeviceWrite, Pending
+from dlm.record import Record
 from dlm.terms import (
     LOCKSPACE_NAME_MAX,
     InternalFlag,
@@ -49,8 +49,7 @@ _CONTROL = "dlm-control"
 _FREE_FLAGS = {False: ReleaseFlag(0), True: ReleaseFlag.FORCEFREE}
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
+class Orphan(Record):
     """A lock of this node whose process has gone.
 
     ``pid`` is the id of the thread that last asked something of it. ``certain`` is false where the
