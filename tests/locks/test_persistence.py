@@ -16,7 +16,7 @@ import pytest
 from dlm.abi.device import Command, LockRequest
 from dlm.locks import LockFlag, Lockspace, LockTimedOutError, LockUsageError, NoLockError
 from dlm.terms import LockMode
-from tests.locks.worlds import NAME, EmulatedWorld, Places
+from tests.locks.worlds import NAME, Places
 
 NL, CR, CW, PR, PW, EX = LockMode
 
@@ -175,22 +175,6 @@ def test_purge_of_another_threads_id_of_this_process(live: Places) -> None:
         with suppress(LockUsageError):
             space.purge(pid=pid)
         assert live.held() == [(b"res", EX)]
-
-
-def test_orphans_of_another_node_are_purged_there(three: EmulatedWorld) -> None:
-    """A purge with a node id reaches that node's orphans and no others."""
-    for node in three.nodes:
-        with Lockspace.open(three.process(node), NAME) as lockspace:
-            lockspace.lock(f"res{node}", EX, persistent=True)
-    three.settle()
-    with Lockspace.open(three.process(1), NAME) as lockspace:
-        lockspace.purge(nodeid=2)
-        three.settle()
-        assert [three.held(node) for node in three.nodes] == [
-            [(b"res1", EX)],
-            [],
-            [(b"res3", EX)],
-        ]
 
 
 @pytest.mark.parametrize("flag", [LockFlag.PERSISTENT, LockFlag.ORPHAN, LockFlag.CONVERT])

@@ -9,7 +9,7 @@ import pytest
 
 from dlm.locks import Lock, Lockspace, LockUsageError
 from dlm.terms import LockMode
-from tests.locks.worlds import NAME, EmulatedWorld, Places
+from tests.locks.worlds import NAME, Places
 
 NL, CR, CW, PR, PW, EX = LockMode
 
@@ -174,16 +174,3 @@ def test_an_exception_inside_with_writes_what_was_set(first: Lockspace, second: 
             raise ZeroDivisionError
         lock.convert(PR)
         assert lock.value == padded(b"set")
-
-
-def test_a_value_travels_between_nodes(three: EmulatedWorld) -> None:
-    """A counter in a value block, counted up by three nodes in turn, misses nothing."""
-    spaces = [Lockspace.open(three.process(node), NAME) for node in three.nodes]
-    anchors = [space.lock("count", NL, value_block=True) for space in spaces]
-    for turn in range(30):
-        lock = anchors[turn % 3]
-        lock.convert(EX)
-        lock.value = (int.from_bytes(lock.value[:8], "big") + 1).to_bytes(8, "big")
-        lock.convert(NL)
-    anchors[0].convert(PR)
-    assert int.from_bytes(anchors[0].value[:8], "big") == 30
