@@ -1,6 +1,6 @@
 # Every target does all its own set-up: a virtual environment in .venv from Python 3.11 or newer.
 .DELETE_ON_ERROR:
-.PHONY: demo test check vm bench bench-vm cdefs reference clean
+.PHONY: demo test check vm vm-cluster vm-all fixtures bench bench-vm cdefs reference clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,8 +22,22 @@ check: $(READY)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python cdefs/build.py --check
 
+# KERNEL=5.10, 6.1, 6.12 or 7.2; for vm-cluster also one for each node: KERNEL=6.1,6.12,7.2.
 vm: $(READY_VM)
-	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run
+	$(BIN)/python tests/vm/run --kernel $(or $(KERNEL),6.1)
+
+vm-cluster: $(READY_VM)
+	$(BIN)/python tests/vm/run --kernel $(or $(KERNEL),6.1) --cluster
+
+vm-all: $(READY_VM)
+	$(BIN)/python tests/vm/run --all
+
+# Record fixtures/sysfs/ anew on the real kernels, one after the other, or on one: KERNEL=7.2.
+fixtures: $(READY_VM)
+	set -e; for kernel in $(or $(KERNEL),5.10 6.1 6.12 7.2); do \
+	    echo "recording the trees of $$kernel"; \
+	    PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run --kernel $$kernel --record; \
+	done
 
 bench: $(READY)
 	set -e; for each in bench/*.py; do $(BIN)/python "$$each"; done

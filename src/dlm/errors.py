@@ -70,6 +70,18 @@ class NoDlmError(DlmError):
         self.advice = advice
 
 
+class KernelHazardError(DlmError):
+    """A real kernel would hang, crash or lose a lock here; only a strict emulator raises it.
+
+    ``kernels`` names the releases that would, oldest first.
+    """
+
+    def __init__(self, message: str, kernels: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.kernels = kernels
+
+
 class StalledError(DlmError):
     """An emulated call waits for something that nothing in its world can bring about.
 

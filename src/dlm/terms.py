@@ -171,6 +171,10 @@ class KernelProfile:
     """After recovery a PR-CW conversion under way gets its granted mode by guess (up to 6.12)."""
     padded_names: bool
     """Resource names are compared padded with zeros to 64 bytes (6.10)."""
+    scans_periodically: bool
+    """Unused resources are looked at every scan_secs (up to 6.9); else freed when due (6.10)."""
+    unreachable_fails: bool
+    """A new member without an address ends the recovery with ENOENT (6.12)."""
     minors_from: int
     """The misc minor of dlm_plock on an otherwise quiet machine."""
     minors_step: int
@@ -202,6 +206,8 @@ _5_10 = KernelProfile(
     deprecated_timeouts=True,
     guesses_middle_conversions=True,
     padded_names=False,
+    scans_periodically=True,
+    unreachable_fails=False,
     minors_from=59,
     minors_step=-1,
     reserved_flag=False,
@@ -214,6 +220,8 @@ _6_12 = replace(
     merged_results=False,
     ids_free_when_read=False,
     padded_names=True,
+    scans_periodically=False,
+    unreachable_fails=True,
     minors_from=262,
     minors_step=1,
     reserved_flag=True,
@@ -235,6 +243,8 @@ LINUX_2005_APRIL = replace(
     minors_from=61,  # INFER: 63 is the first that a misc device gets, two devices come first
     minors_step=-1,
     padded_names=False,
+    scans_periodically=True,
+    unreachable_fails=False,
     reserved_flag=False,
     max_addresses=1,
     guesses_middle_conversions=True,

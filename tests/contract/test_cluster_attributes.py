@@ -9,8 +9,9 @@ import errno
 
 import pytest
 
+from dlm.terms import KernelProfile
 from tests.contract.machine import CLUSTER, Lockspace, Machine, refused
-from tests.contract.worlds import CLUSTER_DEFAULTS, World
+from tests.contract.worlds import CLUSTER_DEFAULTS, TIMEOUT_DEFAULTS, World
 
 NUMBERS = sorted(set(CLUSTER_DEFAULTS) - {"cluster_name"})
 
@@ -30,6 +31,25 @@ def test_default_and_mode(machine: Machine, name: str) -> None:
     """Each attribute reads its default and a newline, and is 0644."""
     assert machine.read(f"{CLUSTER}/{name}") == CLUSTER_DEFAULTS[name] + "\n"
     assert machine.permissions(f"{CLUSTER}/{name}") == 0o644
+
+
+@pytest.mark.row("1.3 timewarn_cs")
+@pytest.mark.profile(deprecated_timeouts=True)
+@pytest.mark.parametrize("name", list(TIMEOUT_DEFAULTS))
+def test_deprecated_timeouts(machine: Machine, name: str) -> None:
+    """Where timeouts are built in, two more numbers are like the others; only one may be 0."""
+    path = f"{CLUSTER}/{name}"
+    assert machine.read(path) == TIMEOUT_DEFAULTS[name] + "\n"
+    assert machine.permissions(path) == 0o644
+
+    machine.write(path, "77\n")
+
+    assert machine.read(path) == "77\n"
+    if name == "timewarn_cs":
+        with refused(errno.EINVAL):
+            machine.write(path, "0")
+    else:
+        machine.write(path, "0")
 
 
 @pytest.mark.row("1.3 parse rule")
@@ -107,7 +127,7 @@ def test_zero_byte_write(machine: Machine, name: str) -> None:
 )
 def test_number_stored(machine: Machine, name: str) -> None:
     """A number within the attribute's limits reads back."""
-    value = "1" if name == "protocol" else "70000"
+    value = {"protocol": "1", "tcp_port": "65535"}.get(name, "70000")
 
     assert machine.write(f"{CLUSTER}/{name}", value + "\n") == len(value) + 1
 
@@ -199,6 +219,7 @@ def test_values_outlive_the_directory(machine: Machine) -> None:
 
 
 @pytest.mark.row("1.3 copy per directory")
+@pytest.mark.profile(shared_cluster_attributes=False)
 def test_each_directory_shows_its_own_copy(machine: Machine) -> None:
     """A directory copies the module's values when it is made; later stores elsewhere miss it."""
     machine.mkdir("config/dlm/other")
@@ -210,7 +231,24 @@ def test_each_directory_shows_its_own_copy(machine: Machine) -> None:
     assert machine.read("config/dlm/third/toss_secs") == "77\n"
 
 
+@pytest.mark.row("1.3 shared value")
+@pytest.mark.profile(shared_cluster_attributes=True)
+def test_directories_show_one_value(machine: Machine) -> None:
+    """There is one value, mark too: every directory shows what was stored through any of them."""
+    machine.mkdir("config/dlm/other")
+
+    machine.write(f"{CLUSTER}/toss_secs", "77")
+    machine.write(f"{CLUSTER}/mark", "5")
+    machine.rmdir(CLUSTER)
+    machine.mkdir(CLUSTER)
+
+    for cluster in (CLUSTER, "config/dlm/other"):
+        assert machine.read(f"{cluster}/toss_secs") == "77\n"
+        assert machine.read(f"{cluster}/mark") == "5\n"
+
+
 @pytest.mark.row("1.3 copy per directory")
+@pytest.mark.profile(shared_cluster_attributes=False)
 def test_mark_of_a_cluster_made_again(machine: Machine) -> None:
     """Mark alone is not copied: a cluster made again shows 0, while the module keeps its value."""
     machine.write(f"{CLUSTER}/mark", "5")
@@ -272,7 +310,7 @@ def test_failed_create_is_not_running(machine: Machine) -> None:
 
 
 @pytest.mark.row("1.3 toss_secs", "1.3 scan_secs")
-def test_unused_resources_are_kept_for_a_while(machine: Machine) -> None:
+def test_unused_resources_are_kept_for_a_while(machine: Machine, profile: KernelProfile) -> None:
     """A resource without locks is tossed, and is gone some toss_secs and a scan later."""
     machine.write(f"{CLUSTER}/toss_secs", "1")
     machine.write(f"{CLUSTER}/scan_secs", "1")
@@ -280,17 +318,44 @@ def test_unused_resources_are_kept_for_a_while(machine: Machine) -> None:
     lockspace: Lockspace = machine.create()
     file = lockspace.open()
     file.unlock(file.granted(b"short-lived", 5))
-    assert machine.read("debug/dlm/test_toss") == ""
+    if profile.ids_free_when_read:  # the ended lock, and with it the resource, until it is read
+        assert machine.read("debug/dlm/test_toss") == ""
 
-    file.results()  # a lock that has ended keeps its resource until its result was read (6.1)
+    file.results()
 
     assert "short-lived" in machine.read("debug/dlm/test_toss")
     machine.eventually(lambda: machine.read("debug/dlm/test_toss") == "", "the end of a resource")
 
 
+@pytest.mark.row("1.3 scan_secs")
+def test_what_scan_secs_is_for(machine: Machine, profile: KernelProfile) -> None:
+    """Unused resources go when the scan comes; since 6.10 each when it is due, and none scans."""
+    machine.write(f"{CLUSTER}/toss_secs", "1")
+    machine.write(f"{CLUSTER}/scan_secs", "600")
+    machine.add_comm(1, machine.address, local=True)
+    file = machine.create().open()
+    file.unlock(file.granted(b"short-lived", 5))
+    file.results()
+
+    machine.backend.pause(3.0)
+
+    kept = "short-lived" in machine.read("debug/dlm/test_toss")
+    assert kept == profile.scans_periodically
+
+
 @pytest.mark.row("1.3 tcp_port")
+@pytest.mark.profile(shared_cluster_attributes=True)
+@pytest.mark.parametrize("text", ["65536", "70000"])
+def test_port_of_16_bits(machine: Machine, text: str) -> None:
+    """A port above 65535 is ERANGE since 6.13."""
+    with refused(errno.ERANGE):
+        machine.write(f"{CLUSTER}/tcp_port", text)
+
+
+@pytest.mark.row("1.3 tcp_port")
+@pytest.mark.profile(shared_cluster_attributes=False)
 def test_port_of_the_listening_socket(machine: Machine) -> None:
-    """6.1 takes a port above 65535; what is bound then is its lower 16 bits."""
+    """Up to 6.12 a port above 65535 is taken; what is bound then is its lower 16 bits."""
     machine.write(f"{CLUSTER}/tcp_port", str(65536 + 21065))
     machine.add_comm(1, machine.address, local=True)
 

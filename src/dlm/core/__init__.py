@@ -7,6 +7,7 @@ Decides: every rule of the lock manager and of recovery. May not know: I/O, cloc
 ``messages``      what travels between nodes
 ``modes``         the tables: compatibility, value-block moves, the hash of a name
 ``blocks``        locks, resources, ids
+``hazards``       where real kernels go wrong, and a strict lockspace raises
 ``state``         what a lockspace remembers; the small moves
 ``results``       completions and blocking ASTs on their way to the user
 ``locking``       what a master decides

@@ -43,6 +43,7 @@ NOORDER: Final = int(LockFlag.NOORDER)
 ALTPR: Final = int(LockFlag.ALTPR)
 ALTCW: Final = int(LockFlag.ALTCW)
 FORCEUNLOCK: Final = int(LockFlag.FORCEUNLOCK)
+TIMEOUT: Final = int(LockFlag.TIMEOUT)
 
 USER: Final = int(InternalFlag.USER)
 ORPHAN: Final = int(InternalFlag.ORPHAN)
@@ -168,7 +169,7 @@ class LockBlock:
         self.last_completion = IV
         self.last_callback: Callback | None = None
         self.blocked_mode = 0
-        """The mode of the last blocking AST delivered (queued since 6.10); shown in debugfs."""
+        """The mode of the last blocking AST delivered, 0 none; since 6.10 queued, -1 none."""
         self.blocked_ns = 0
         self.result_status = 0
         self.result_flags = 0
@@ -196,6 +197,7 @@ class Resource:
         "bucket",
         "converting",
         "directory_node",
+        "due_ns",
         "first_lock_id",
         "flags",
         "granted",
@@ -235,6 +237,8 @@ class Resource:
         """How many locks and lists keep this resource from being tossed."""
         self.tossed_ns: int | None = None
         """When it was tossed; None while it is in use."""
+        self.due_ns = 0
+        """Since 6.10: when it is to be freed, by the toss_secs of the moment when it was tossed."""
         self.activated = 0
         self.on_root_list = False
         self.recover_id = 0
@@ -253,10 +257,14 @@ class Resource:
 
 
 class LockTable:
-    """The lock ids of a lockspace on this node: the lowest free positive number is next."""
+    """The lock ids of a lockspace on this node: the lowest free positive number is next.
 
-    def __init__(self) -> None:
+    ``never_blocked`` is what debugfs shows of a lock that had no blocking AST.
+    """
+
+    def __init__(self, never_blocked: int = 0) -> None:
         self.locks: dict[int, LockBlock] = {}
+        self._never_blocked = never_blocked
         self._free: list[int] = []
         self._next = 1
 
@@ -271,6 +279,7 @@ class LockTable:
 
     def _add(self, lock_id: int, resource: Resource) -> LockBlock:
         lock = self.locks[lock_id] = LockBlock(lock_id, resource)
+        lock.blocked_mode = self._never_blocked
         resource.holds += 1
         return lock
 
@@ -352,8 +361,10 @@ class ResourceTable:
         return sorted(self.in_use.values(), key=lambda r: -r.activated)
 
     def walk_tossed(self) -> list[Resource]:
-        """Return the tossed resources, by bucket."""
-        return _by_bucket(self.tossed.values())
+        """Return the tossed resources in the kernel's order, as ``walk`` has it."""
+        if self._by_bucket:
+            return _by_bucket(self.tossed.values())
+        return list(reversed(self.tossed.values()))
 
     def _note_activation(self, resource: Resource) -> None:
         self._activations += 1

@@ -13,6 +13,7 @@ import errno
 from enum import Enum
 
 from dlm.core.blocks import MASTER_UNCERTAIN, NEW_MASTER, Resource
+from dlm.core.hazards import MASTER_NEVER_FOUND
 from dlm.core.messages import LockMessage, MessageType
 from dlm.core.modes import hash_name
 from dlm.core.state import SECOND, Refused, State
@@ -66,8 +67,10 @@ def _check_tossed(state: State, resource: Resource, why: Why, source: int) -> No
         resource.first_lock_id = 0
         if resource.master:
             resource.flags |= MASTER_UNCERTAIN
-        # Quirk: where the master was never found out (the lookup was cancelled), a 6.1 kernel
-        # takes -1 for it, which an assertion stops. Look it up instead.
+        else:
+            # Quirk: where the master was never found out (the lookup was cancelled), every kernel
+            # takes -1 for it, which an assertion stops. Look it up instead.
+            state.risk(MASTER_NEVER_FOUND, f"resource {resource.name!r}")
 
 
 def _create(state: State, name: bytes, why: Why, source: int) -> Resource:
@@ -147,39 +150,59 @@ def look_up(
 # ---- forgetting ---------------------------------------------------------------------------------
 
 
-def _is_kept_for_master(state: State, resource: Resource) -> bool:
-    """A directory entry stays until the master says that it is done with the name."""
-    return (
-        not state.no_directory
-        and resource.master != state.node
-        and resource.directory_node == state.node
-    )
-
-
 def scan(state: State) -> None:
-    """Free what has been tossed for long enough, and tell directory nodes (dlm_scan_rsbs)."""
+    """Free what has been tossed for long enough, and tell directory nodes."""
     state.scan_armed = False
+    if state.profile.scans_periodically:
+        _scan_all(state)
+    else:
+        _scan_oldest(state)
+
+
+def _scan_all(state: State) -> None:
+    """Linux 6.1 fs/dlm/lock.c, dlm_scan_rsbs(): all, by the toss_secs of this moment."""
     keep_on = False
     for resource in state.resources.walk_tossed():
-        if _is_kept_for_master(state, resource):
+        if state.is_kept_for_master(resource):
             continue
         tossed = resource.tossed_ns or 0
         if state.stopped or state.now < tossed + state.toss_secs * SECOND:
             keep_on = True
-            continue
-        del state.resources.tossed[resource.key]
-        state.progress += 1
-        if (
-            not state.no_directory
-            and resource.master == state.node
-            and resource.directory_node != state.node
-        ):
-            state.send(
-                resource.directory_node,
-                LockMessage(MessageType.REMOVE, hash=resource.hash, name=resource.name),
-            )
+        else:
+            _free(state, resource)
     if keep_on:
-        state.arm_scan()
+        state.arm_scan(float(state.scan_secs))
+
+
+_WHILE_STOPPED = 1.0
+
+
+def _scan_oldest(state: State) -> None:
+    """Linux 6.12 fs/dlm/lock.c, dlm_rsb_scan(): in order of tossing, as far as they are due."""
+    for resource in list(state.resources.tossed.values()):
+        if state.is_kept_for_master(resource):
+            continue
+        if state.stopped:
+            state.arm_scan(_WHILE_STOPPED)
+            return
+        if state.now < resource.due_ns:
+            state.arm_scan((resource.due_ns - state.now) / SECOND)
+            return
+        _free(state, resource)
+
+
+def _free(state: State, resource: Resource) -> None:
+    del state.resources.tossed[resource.key]
+    state.progress += 1
+    if (
+        not state.no_directory
+        and resource.master == state.node
+        and resource.directory_node != state.node
+    ):
+        state.send(
+            resource.directory_node,
+            LockMessage(MessageType.REMOVE, hash=resource.hash, name=resource.name),
+        )
 
 
 def forget_entry(state: State, source: int, name: bytes) -> None:

@@ -77,11 +77,16 @@ class Lockspace:
         exflags: int = 0,
         table_size: int = 1024,
         holds_results: bool = False,
+        strict: bool = False,
     ) -> None:
-        """Begin stopped; with ``holds_results`` no result can be read while it is."""
+        """Begin stopped; with ``holds_results`` no result can be read while it is.
+
+        ``strict``: raise ``KernelHazardError`` where a real kernel would not survive (hazards.py).
+        """
         self.name = name
         self._state = State(name, node, profile, exflags, table_size)
         self._state.holds_results = holds_results
+        self._state.strict = strict
         self._commands = COMMANDS_2005 if profile.locks_by_id else _COMMANDS
         self._recovery: Recovery | None = None
         self._next: tuple[int, Start] | None = None
@@ -150,6 +155,10 @@ class Lockspace:
     def tossed(self) -> list[Resource]:
         """Return the resources that are unused, in the order of debugfs."""
         return self._state.resources.walk_tossed()
+
+    def is_kept_for_master(self, resource: Resource) -> bool:
+        """Say whether an unused resource is the directory entry of another node's."""
+        return self._state.is_kept_for_master(resource)
 
     def waiters(self) -> list[LockBlock]:
         """Return the locks that wait for a reply, in the order of debugfs."""

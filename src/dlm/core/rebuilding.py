@@ -33,6 +33,7 @@ from dlm.core.blocks import (
 )
 from dlm.core.directory import Why, find
 from dlm.core.events import NO_VALUE
+from dlm.core.hazards import LOOKUP_GIVEN_UP, OVERLAP_FORGOTTEN
 from dlm.core.locking import grant_pending
 from dlm.core.messages import MessageType, RebuiltLock
 from dlm.core.modes import CR, CW, IV, NL, PR, PW, is_middle_conversion
@@ -81,23 +82,25 @@ def _settle_waiter(state: State, lock: LockBlock) -> None:
     elif kind == MessageType.CANCEL:
         finish_cancel(state, lock, cancelled)
         if lock.flags & OVERLAP_UNLOCK and lock.wait_count:
-            # Quirk: a 6.1 kernel forgets the unlock that overlapped the cancel.
+            # Quirk: every kernel forgets the unlock that overlapped the cancel.
+            state.risk(OVERLAP_FORGOTTEN, f"lock {lock.lock_id:x}")
             _settle_waiter(state, lock)
 
 
 def _settle_conversion(state: State, lock: LockBlock) -> None:
-    if is_middle_conversion(lock.granted_mode, lock.requested_mode):
+    middle = is_middle_conversion(lock.granted_mode, lock.requested_mode)
+    if middle and state.profile.guesses_middle_conversions:
         queue_converting(state, lock)
         if lock.flags & OVERLAP:
             # Quirk: a 6.1 kernel forgets the cancel or unlock that overlapped such a conversion, so
             # that the lock of a file that was closed stays for ever.
+            state.risk(OVERLAP_FORGOTTEN, f"lock {lock.lock_id:x}")
             _settle_waiter(state, lock)
             return
-        if state.profile.guesses_middle_conversions:
-            # Whether PR or CW was granted cannot be known before all locks are rebuilt.
-            lock.granted_mode = IV
+        # Whether PR or CW was granted cannot be known before all locks are rebuilt.
+        lock.granted_mode = IV
         lock.resource.flags |= RECOVER_CONVERT
-    elif lock.requested_mode >= lock.granted_mode:
+    elif middle or lock.requested_mode >= lock.granted_mode:
         lock.flags |= RESEND
 
 
@@ -128,8 +131,10 @@ def _end_instead(state: State, lock: LockBlock, kind: int, overlap: int) -> None
         state.end(lock)
         queue_completion(state, lock, -EUNLOCK if overlap & OVERLAP_UNLOCK else -ECANCEL)
         if lock.resource.first_lock_id == lock.lock_id:
-            # Quirk: a 6.1 kernel forgets those that wait for this lock's lookup: they and all that
+            # Quirk: every kernel forgets those that wait for this lock's lookup: they and all that
             # come while the resource lives hang. Let the next one go on instead.
+            if lock.resource.lookups:
+                state.risk(LOOKUP_GIVEN_UP, f"lock {lock.lock_id:x}")
             operations.confirm_master(state, lock.resource, -errno.EAGAIN)
             if lock.resource.is_master:
                 operations.confirm_master(state, lock.resource, 0)
@@ -280,13 +285,16 @@ def rebuild(state: State, source: int, rebuilt: RebuiltLock) -> tuple[int, int]:
         lock.value = rebuilt.value or NO_VALUE
         lock.value_attached = True
     status = LockStatus(rebuilt.status)
-    if rebuilt.wait_type == MessageType.CONVERT and is_middle_conversion(
-        lock.granted_mode, lock.requested_mode
-    ):
-        status = CONVERTING
-        if state.profile.guesses_middle_conversions:
+    if is_middle_conversion(lock.granted_mode, lock.requested_mode):
+        # Linux 7.2 fs/dlm/lock.c, receive_rcom_lock_args(): only one that was queued is looked at
+        # again; one under way is sent again. Up to 6.12 the mode of the latter is guessed.
+        if not state.profile.guesses_middle_conversions:
+            if status == CONVERTING:
+                resource.flags |= RECOVER_CONVERT
+        elif rebuilt.wait_type == MessageType.CONVERT:
+            status = CONVERTING
             lock.granted_mode = IV
-        resource.flags |= RECOVER_CONVERT
+            resource.flags |= RECOVER_CONVERT
     state.add(resource, lock, status)
     if resource.waiting or resource.converting:
         resource.flags |= RECOVER_GRANT

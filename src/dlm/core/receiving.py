@@ -29,6 +29,11 @@ from dlm.core.blocks import (
 )
 from dlm.core.directory import Why, check_master, find, forget_entry, look_up
 from dlm.core.events import NO_VALUE
+from dlm.core.hazards import (
+    ALTERNATIVE_CONVERSION,
+    LOOKUP_GIVEN_UP,
+    ORPHAN_FORGOTTEN,
+)
 from dlm.core.locking import ALTMODE, DEMOTED
 from dlm.core.messages import LockMessage, MessageType
 from dlm.core.modes import IV, NL, RETURNED, VALUE_MOVES, hash_name, is_down_conversion
@@ -43,10 +48,12 @@ T = MessageType
 # ---- taking over what a message says ------------------------------------------------------------
 
 
-def _take_flags(lock: LockBlock, message: LockMessage) -> None:
+def _take_flags(state: State, lock: LockBlock, message: LockMessage) -> None:
     lock.status_flags = message.status_flags
-    # Quirk: when a grant crosses its owner's close, a 6.1 kernel forgets that the lock is an orphan
+    # Quirk: when a grant crosses its owner's close, every kernel forgets that the lock is an orphan
     # (and reports the grant to a file that is no more). It is its own node that knows this.
+    if lock.flags & ORPHAN and not (message.lock_flags & ORPHAN or lock.is_master_copy):
+        state.risk(ORPHAN_FORGOTTEN, f"lock {lock.lock_id:x}")
     taken = SHARED_FLAGS if lock.is_master_copy else SHARED_FLAGS & ~ORPHAN
     lock.flags = (lock.flags & ~taken) | (message.lock_flags & taken)
 
@@ -107,7 +114,7 @@ def _request(state: State, source: int, message: LockMessage) -> None:
         return
     lock = state.locks.create(resource)
     lock.exflags = message.exflags
-    _take_flags(lock, message)
+    _take_flags(state, lock, message)
     lock.flags |= MASTER_COPY
     lock.nodeid = source
     lock.pid = message.pid
@@ -143,7 +150,7 @@ def _convert(state: State, source: int, message: LockMessage) -> None:
         return
     resource = lock.resource
     lock.exflags = message.exflags
-    _take_flags(lock, message)
+    _take_flags(state, lock, message)
     if lock.status != GRANTED:
         answer(state, resource, lock, T.CONVERT_REPLY, -errno.EBUSY)
         return
@@ -165,7 +172,7 @@ def _unlock(state: State, source: int, message: LockMessage) -> None:
         return
     resource = lock.resource
     lock.exflags = message.exflags
-    _take_flags(lock, message)
+    _take_flags(state, lock, message)
     _take_value(lock, message)
     error = locking.do_unlock(state, resource, lock)
     answer(state, resource, lock, T.UNLOCK_REPLY, error)
@@ -181,7 +188,7 @@ def _cancel(state: State, source: int, message: LockMessage) -> None:
         return
     _check(state, lock, lock.is_master_copy and lock.nodeid == source, message)
     lock.exflags = message.exflags
-    _take_flags(lock, message)
+    _take_flags(state, lock, message)
     resource = lock.resource
     error = locking.do_cancel(state, resource, lock)
     answer(state, resource, lock, T.CANCEL_REPLY, error)
@@ -202,9 +209,11 @@ def _apply_demotion(lock: LockBlock) -> None:
 def _grant_process_copy(state: State, lock: LockBlock, message: LockMessage) -> None:
     """The lock is granted there, so it is granted here (munge_altmode, grant_lock_pc)."""
     if lock.status_flags & ALTMODE:
-        # Quirk: a 6.1 kernel forgets this for conversions, and with both flags always takes PR. Its
+        # Quirk: every kernel forgets this for conversions, and with both flags always takes PR. Its
         # process copy then has the mode asked for: the next conversion may be a downward one here
         # and not at the master, whose reply is taken for another one's, and nobody can unlock it.
+        if message.type is T.CONVERT_REPLY:
+            state.risk(ALTERNATIVE_CONVERSION, f"lock {lock.lock_id:x}")
         lock.requested_mode = message.granted_mode
     if (
         lock.value_attached
@@ -233,7 +242,7 @@ def _request_reply(state: State, source: int, message: LockMessage) -> None:
         operations.confirm_master(state, resource, -errno.EAGAIN)
         state.end(lock)
     elif result in (0, -errno.EINPROGRESS):
-        _take_flags(lock, message)
+        _take_flags(state, lock, message)
         lock.remote_id = message.lock_id
         if result:
             state.add(resource, lock, WAITING)
@@ -264,7 +273,7 @@ def _request_again(state: State, resource: Resource, lock: LockBlock) -> None:
 def _give_up(state: State, resource: Resource, lock: LockBlock) -> None:
     """End a request for which a cancel or unlock was remembered; the next one goes on.
 
-    Quirk: when a lookup is given up and another node is the master, a 6.1 kernel forgets the locks
+    Quirk: when a lookup is given up and another node is the master, every kernel forgets the locks
     that wait for it: they and all that come while the resource lives hang.
     """
     queue_completion(state, lock, -EUNLOCK if lock.flags & OVERLAP_UNLOCK else -ECANCEL)
@@ -290,15 +299,15 @@ def _convert_reply(state: State, source: int, message: LockMessage) -> None:
     if result == -errno.EAGAIN:
         queue_completion(state, lock, result)
     elif result == -errno.EDEADLK:
-        _take_flags(lock, message)
+        _take_flags(state, lock, message)
         revert(state, lock.resource, lock)
         queue_completion(state, lock, result)
     elif result == -errno.EINPROGRESS:
-        _take_flags(lock, message)
+        _take_flags(state, lock, message)
         _apply_demotion(lock)
         state.move(lock.resource, lock, CONVERTING)
     elif result == 0:
-        _take_flags(lock, message)
+        _take_flags(state, lock, message)
         _apply_demotion(lock)
         _grant_process_copy(state, lock, message)
         queue_completion(state, lock, 0)
@@ -323,7 +332,7 @@ def finish_unlock(
     """End a lock because its master unlocked it, or is gone (_receive_unlock_reply)."""
     if stop_waiting(state, lock, T.UNLOCK_REPLY) and result == -EUNLOCK:
         if message is not None:
-            _take_flags(lock, message)
+            _take_flags(state, lock, message)
         locking.end_lock(state, lock.resource, lock)
         queue_completion(state, lock, -EUNLOCK)
     state.settle(lock)
@@ -340,7 +349,7 @@ def finish_cancel(
     """Revert a lock because its master cancelled it, or is gone (_receive_cancel_reply)."""
     if stop_waiting(state, lock, T.CANCEL_REPLY) and result == -ECANCEL:
         if message is not None:
-            _take_flags(lock, message)
+            _take_flags(state, lock, message)
         revert(state, lock.resource, lock)
         queue_completion(state, lock, -ECANCEL)
     state.settle(lock)
@@ -348,7 +357,7 @@ def finish_cancel(
 
 def _grant(state: State, source: int, message: LockMessage) -> None:
     lock = _find_process_copy(state, source, message)
-    _take_flags(lock, message)
+    _take_flags(state, lock, message)
     _grant_process_copy(state, lock, message)
     queue_completion(state, lock, 0)
 
@@ -395,6 +404,8 @@ def _lookup_reply(state: State, source: int, message: LockMessage) -> None:
     else:
         resource.master = resource.nodeid = master
     if lock.flags & OVERLAP:
+        if resource.lookups and not ours:
+            state.risk(LOOKUP_GIVEN_UP, f"lock {lock.lock_id:x}")
         _give_up(state, resource, lock)
     else:
         operations.request(state, resource, lock)

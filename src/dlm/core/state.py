@@ -17,6 +17,7 @@ from dlm.core.blocks import (
     GRANTED,
     HEADQUE,
     NONE,
+    TIMEOUT,
     WAITING,
     LockBlock,
     LockTable,
@@ -38,6 +39,7 @@ from dlm.core.events import (
     SetTimer,
     Timer,
 )
+from dlm.core.hazards import TIMEOUT_RUNS_OUT, Hazard, meet
 from dlm.core.messages import Message
 from dlm.core.modes import IV
 from dlm.terms import KernelProfile, LockStatus, NodeId
@@ -75,6 +77,8 @@ class State:
     def __init__(
         self, name: str, node: NodeId, profile: KernelProfile, exflags: int, table_size: int
     ) -> None:
+        self.strict = False
+        """Raise where a real kernel would not survive (hazards.py)."""
         self.name = name
         self.node = int(node)
         self.profile = profile
@@ -83,7 +87,11 @@ class State:
         self.outputs: list[Output] = []
         self.progress = 0
         # Locks and resources.
-        self.locks = ScatteredLockTable() if profile.scattered_lock_ids else LockTable()
+        self.locks = (
+            ScatteredLockTable()
+            if profile.scattered_lock_ids
+            else LockTable(0 if profile.merged_results else IV)
+        )
         self.resources = ResourceTable(profile, table_size)
         self.waiters: dict[int, LockBlock] = {}
         """Locks that wait for a reply, by id, oldest first (the kernel walks newest first)."""
@@ -124,6 +132,10 @@ class State:
         """Write a line of the kernel's log."""
         self.outputs.append(Log(text))
 
+    def risk(self, hazard: Hazard, who: str) -> None:
+        """Say that this is where real kernels go wrong; raises when strict and this is one."""
+        meet(hazard, who, self.profile, strict=self.strict)
+
     def send(self, target: int, message: Message) -> None:
         """Send a message to a member."""
         self.outputs.append(Send(NodeId(target), message))
@@ -163,6 +175,8 @@ class State:
             queue.insert(0, lock)
         else:
             queue.append(lock)
+        if status != GRANTED and lock.exflags & TIMEOUT and not lock.is_master_copy:
+            self.risk(TIMEOUT_RUNS_OUT, f"lock {lock.lock_id:x}")
 
     def take_off(self, resource: Resource, lock: LockBlock) -> None:
         """Take a lock off its queue (del_lkb)."""
@@ -177,11 +191,14 @@ class State:
     def end(self, lock: LockBlock) -> None:
         """End a lock's life: its id goes when nothing refers to it any more."""
         lock.alive = False
-        self.orphans.pop(lock.lock_id, None)
+        if self.profile.locks_by_id:
+            self.orphans.pop(lock.lock_id, None)
 
     def settle(self, lock: LockBlock) -> None:
         """Free a lock to which nothing refers any more, and its resource with it (put_lkb)."""
         if lock.alive or lock.freed or lock.status or lock.wait_count:
+            return
+        if lock.lock_id in self.orphans:
             return
         if lock.callbacks and self.profile.ids_free_when_read:
             return
@@ -198,13 +215,25 @@ class State:
         if resource.holds or resource.on_root_list or resource.tossed_ns is not None:
             return
         self.resources.toss(resource, self.now)
-        self.arm_scan()
+        resource.due_ns = self.now + self.toss_secs * SECOND
+        if self.profile.scans_periodically:
+            self.arm_scan(float(self.scan_secs))
+        elif not self.is_kept_for_master(resource):
+            self.arm_scan(float(self.toss_secs))
 
-    def arm_scan(self) -> None:
-        """See to it that tossed resources are looked at."""
+    def is_kept_for_master(self, resource: Resource) -> bool:
+        """A directory entry stays until the master says that it is done with the name."""
+        return (
+            not self.no_directory
+            and resource.master != self.node
+            and resource.directory_node == self.node
+        )
+
+    def arm_scan(self, after: float) -> None:
+        """See to it that tossed resources are looked at, in some seconds at the latest."""
         if not self.scan_armed:
             self.scan_armed = True
-            self.outputs.append(SetTimer(Timer.TOSS_SCAN, float(self.scan_secs)))
+            self.outputs.append(SetTimer(Timer.TOSS_SCAN, after))
 
     # ---- locks that wait for a reply ------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from dlm.core.events import (
     Request,
     Unlock,
 )
+from dlm.core.hazards import DEAD_ORPHAN_PURGED, MASTER_COPY_NAMED, ORPHAN_UNLOCKED
 from dlm.core.messages import LockMessage, MessageType
 from dlm.core.results import discard
 from dlm.core.state import Refused, State
@@ -46,6 +47,7 @@ def _find_lock(state: State, lock_id: int) -> LockBlock:
     if lock is None:
         raise Refused(errno.ENOENT)
     if lock.is_master_copy:
+        state.risk(MASTER_COPY_NAMED, f"lock {lock_id:x}")
         raise Refused(errno.EINVAL)
     return lock
 
@@ -126,7 +128,8 @@ def unlock(state: State, command: Unlock) -> int:
         if cancels:
             operations.cancel_lock(state, lock, command.flags)
         else:
-            operations.unlock_lock(state, lock, command.flags)
+            operations.check_unlock(state, lock, command.flags)
+            _unlock(state, lock)
     except Refused as refusal:
         state.settle(lock)
         if refusal.number != errno.EBUSY or not (cancels or command.flags & FORCEUNLOCK):
@@ -134,9 +137,19 @@ def unlock(state: State, command: Unlock) -> int:
     else:
         if not cancels:
             _note_unlocking(state, lock)
-    # Quirk: a 6.1 kernel loops for ever when this was an orphan that nobody adopted.
     state.settle(lock)
     return 0
+
+
+def _unlock(state: State, lock: LockBlock) -> None:
+    """Unlock as a user's UNLOCK does, also an orphan that nobody adopted."""
+    if lock.file not in state.files:
+        # Quirk: every kernel goes on with the file that has been freed.
+        state.risk(ORPHAN_UNLOCKED, f"lock {lock.lock_id:x}")
+        state.orphans.pop(lock.lock_id, None)
+        if not lock.alive:
+            return
+    operations.unlock(state, lock.resource, lock)
 
 
 def _note_unlocking(state: State, lock: LockBlock) -> None:
@@ -147,7 +160,9 @@ def _note_unlocking(state: State, lock: LockBlock) -> None:
 
 def deadlock(state: State, command: Deadlock) -> int:
     """DEADLOCK: a cancel that completes with EDEADLK."""
-    lock = _find_lock(state, command.lock_id)
+    lock = state.locks.locks.get(command.lock_id)
+    if lock is None:
+        raise Refused(errno.ENOENT)
     operations.check_unlock_arguments(command.flags)
     try:
         operations.check_unlock(state, lock, command.flags)
@@ -200,13 +215,15 @@ def end_by_close(state: State, lock: LockBlock) -> None:
 
 
 def _orphan(state: State, lock: LockBlock) -> None:
-    """Make a lock an orphan; what it was still asking for is cancelled (orphan_proc_lock)."""
+    """Make a lock an orphan; what it was still asking for is cancelled (orphan_proc_lock).
+
+    Quirk: of a request that waited a dead entry stays among the orphans. It keeps its id, and the
+    lockspace busy; nobody can adopt it, and a purge of it crashes the node.
+    """
     lock.flags |= ORPHAN
     state.orphans[lock.lock_id] = lock
     with suppress(Refused):
         operations.cancel_lock(state, lock, 0)
-    # Quirk: of a request that waited a 6.1 kernel keeps a dead entry, which crashes it later.
-    state.settle(lock)
 
 
 def purge(state: State, command: Purge) -> int:
@@ -244,6 +261,9 @@ def purge_orphans(state: State, pid: int) -> None:
     for lock in list(state.orphans.values()):
         if pid and lock.pid != pid:
             continue
-        _force_unlock(state, lock)
+        if lock.alive:
+            _force_unlock(state, lock)
+        elif lock.resource.is_master:
+            state.risk(DEAD_ORPHAN_PURGED, f"lock {lock.lock_id:x}")
         state.orphans.pop(lock.lock_id, None)
         state.settle(lock)

@@ -4,8 +4,9 @@ Decides: which files there are and when, which value of a resource or lock stand
 May not know: the columns' formats (dlm.abi.debugfs, dlm.abi.queues).
 Mirrors: fs/dlm/debug_fs.c and the debugfs part of midcomms.c (Linux 6.1).
 
-Not there: ``comms/<id>/rawmsg``, and writing to the two files of a lockspace that a real kernel
-lets testers write.
+Not there: writing to the files that a real kernel lets testers write, ``<ls>_locks`` and
+``<ls>_waiters`` (artificial locks and waits) and ``comms/<id>/rawmsg`` (bytes for a connection,
+which carries values here): EACCES.
 """
 
 from __future__ import annotations
@@ -73,11 +74,18 @@ def _queues_2005(space: Space) -> bytes:
 
 def _locks(space: Space) -> bytes:
     now = space.module.boot.clock()
-    return texts.format_locks(_resources(space), now, space.module.profile)
+    bucket = _first_bucket(space)
+    return texts.format_locks(_resources(space), now, space.module.profile, bucket=bucket)
 
 
 def _all(space: Space) -> bytes:
-    return texts.format_all(_resources(space), space.module.profile)
+    bucket = _first_bucket(space)
+    return texts.format_all(_resources(space), space.module.profile, bucket=bucket)
+
+
+def _first_bucket(space: Space) -> int:
+    first = next(iter(space.core.resources()), None)
+    return 0 if first is None else first.bucket
 
 
 def _toss(space: Space) -> bytes:
@@ -89,13 +97,23 @@ def _toss(space: Space) -> bytes:
                 resource.master,
                 resource.directory_node,
                 space.nodeid,
-                _FIRST_JIFFY + (resource.tossed_ns or 0) * _HZ // 1_000_000_000,
+                _toss_time(space, resource),
                 _flags(space, resource, inactive=True),
             )
             for resource in space.core.tossed()
         ),
         space.module.profile,
     )
+
+
+def _toss_time(space: Space, resource: Resource) -> int:
+    """Return when it was tossed, since 6.10 when it is to go (0: not while the master has it)."""
+    when = resource.tossed_ns or 0
+    if not space.module.profile.scans_periodically:
+        if space.core.is_kept_for_master(resource):
+            return 0
+        when = resource.due_ns
+    return _FIRST_JIFFY + when * _HZ // 1_000_000_000
 
 
 def _waiters(space: Space) -> bytes:
@@ -182,6 +200,7 @@ def add_comm(module: Module, nodeid: int) -> None:
         shown = comms.entries[str(nodeid)] = Directory()
         for name, show in _COMM_SHOW.items():
             shown.entries[name] = File(0o444, partial(show, module, nodeid), None)
+        shown.entries["rawmsg"] = File(0o200, None, None)
 
 
 def _comm_state(module: Module, nodeid: int) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -54,6 +55,9 @@ _CONVERT = int(LockFlag.CONVERT)
 _ORPHAN = int(LockFlag.ORPHAN)
 _NATIVE = RESULT_SIZE[Layout.NATIVE]
 _COMPAT32 = RESULT_SIZE[Layout.COMPAT32]
+
+DEVICE_MODE = stat.S_IFCHR | 0o600
+"""Type and mode of every device's node: devtmpfs makes it root's alone (no mode is asked for)."""
 
 ALWAYS_READY = int(PollEvents.IN | PollEvents.OUT | PollEvents.RDNORM)
 RESULT_READY = int(PollEvents.IN | PollEvents.RDNORM)

@@ -154,6 +154,7 @@ class Boot:
             self.module = _MODULES[self.profile.control](self)
             self.network.attach(self.module.endpoint)
             self._show()
+            self._module_uevent("add")
 
     def unload_module(self) -> None:
         """Do what rmmod does; EWOULDBLOCK while something holds the module, ENOENT without it."""
@@ -163,6 +164,11 @@ class Boot:
         self.network.detach(self.name)
         self.module = None
         self._show()
+        self._module_uevent("remove")
+
+    def _module_uevent(self, action: str) -> None:
+        if self.profile.control == "configfs":  # the documents of 2005 name no such event
+            self.uevents.emit(action, "/module/dlm", "module", ())
 
     def mount_configfs(self) -> None:
         """Mount configfs; fine when it is mounted."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
-from dlm.emulator.misc import MiscFile
+from dlm.emulator.misc import DEVICE_MODE, MiscFile
 from dlm.emulator.pending import Body, Pending
 from dlm.emulator.state import StateFiles
 from dlm.emulator.uevents import UeventSource
@@ -98,8 +99,8 @@ class Process:
         opener = boot.find_device(name)
         if opener is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        mode = boot.device_modes.get(name, 0o600)
-        if not self.privileged and mode & 0o006 != 0o006:  # root's
+        mode = boot.device_modes.get(name, DEVICE_MODE)
+        if not (self.privileged or mode & stat.S_IROTH):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), name)
         file = opener(self, name, flags)
         self.files[file] = None

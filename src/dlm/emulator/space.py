@@ -34,6 +34,7 @@ from dlm.core.events import (
     SetNoDirectory,
     SetTimer,
     Start,
+    StartMember,
     Stop,
     TakeResult,
     Timer,
@@ -199,9 +200,23 @@ class Space:
             self.log(f"remove member {lost[0]} invalid")
             self._recovery_ended(RecoveryEnded(errno.EFAULT))
             return
+        if self.module.profile.unreachable_fails and self._is_unreachable(members):
+            # Linux 6.12 fs/dlm/member.c, dlm_add_member(); lowcomms.c, dlm_lowcomms_connect_node()
+            self.log("dlm_recover_members error -2")
+            self._recovery_ended(RecoveryEnded(errno.ENOENT))
+            return
         self.members = nodeids
         if not self._deaf:
             self.step(Start(members))
+
+    def _is_unreachable(self, members: tuple[StartMember, ...]) -> bool:
+        """Say whether a member that is new has no address."""
+        return any(
+            member.nodeid != self.nodeid
+            and (member.new or member.nodeid not in self.core.members)
+            and not self.module.endpoint.has_address(member.nodeid)
+            for member in members
+        )
 
     def set_event_done(self, result: int) -> None:
         """Answer the join or the leave that waits, or else the next one that will."""

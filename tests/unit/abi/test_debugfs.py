@@ -276,3 +276,26 @@ def test_waiters_show_whole_lines_only() -> None:
     shown = parse_waiters(text)
     assert shown == entries[: len(shown)]
     assert WAITERS_MAX - 80 < len(text) < WAITERS_MAX
+
+
+@pytest.mark.parametrize(
+    ("profile", "bucket", "locks", "begins"),
+    [
+        (OLD, 7, 60, ALL_OLD),
+        (OLD, 7, 120, b"rsb"),
+        (OLD, 0, 120, ALL_OLD),
+        (NEW, 7, 120, ALL_NEW),
+    ],
+)
+def test_the_header_before_a_large_first_record(
+    profile: KernelProfile, bucket: int, locks: int, begins: bytes
+) -> None:
+    """Up to 6.9 a first resource of a page and more costs the header, but not in bucket 0."""
+    large = ResourceEntry(b"x", locks=(HELD,) * locks)
+
+    text = format_all([large], profile, bucket=bucket)
+
+    assert text.startswith(begins)
+    assert len(parse_all(text)[0].locks) == locks
+    lines = format_locks([large], 10**12, profile, bucket=bucket)
+    assert lines.startswith(b"id ") == (begins != b"rsb")

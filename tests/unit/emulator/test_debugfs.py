@@ -15,6 +15,7 @@ from tests.unit.emulator.helpers import (
     NL,
     PR,
     answer,
+    join_alone,
     lock_request,
     one_node,
     refused,
@@ -168,6 +169,9 @@ def test_connections(kernel: str, before: list[str] | None, after: list[str] | N
     assert first.read_attribute(f"{path}/2/version") == b"0x00030002\n"
     assert first.read_attribute(f"{path}/2/flags") == b"0\n"
     assert first.read_attribute(f"{path}/2/send_queue_count") == b"0\n"
+    assert first.stat(f"{path}/2/rawmsg").mode & 0o777 == 0o200
+    with refused(errno.EACCES):
+        first.write_attribute(f"{path}/2/rawmsg", bytes(16))
     first.remove_directory("config/dlm/cluster/comms/2")
     assert first.read_attribute(f"{path}/2/state") == b"CLOSED\n"
     assert first.read_attribute(f"{path}/2/version") == b"0x00000000\n"
@@ -199,3 +203,54 @@ def test_flags_of_resources_since_6_10() -> None:
     (entry,) = parse_toss(process.read_attribute("debug/dlm/test_toss"))
 
     assert entry.flags == 0x300
+
+
+@pytest.mark.parametrize(("kernel", "names"), [("6.1", b"5 2 1"), ("6.12", b"5 1 2")])
+def test_unused_resources_come_by_bucket_or_newest_first(kernel: str, names: bytes) -> None:
+    """_toss is in the order of the hash table up to 6.9, since 6.10 the last used comes first."""
+    process = one_node(kernel=kernel).node("nodea").process()
+    running_alone(process)
+    file = process.open_device("dlm_test")
+    for name in (b"n2", b"n1", b"n5"):
+        file.write(unlock_request(file.write(lock_request(name))))
+    results(file)
+
+    entries = parse_toss(process.read_attribute("debug/dlm/test_toss"))
+
+    assert [entry.name for entry in entries] == [b"n" + digit for digit in names.split()]
+
+
+@pytest.mark.parametrize(("kernel", "before", "after"), [("6.1", 0, 3), ("6.12", -1, 3)])
+def test_the_mode_of_the_last_blocking_ast(kernel: str, before: int, after: int) -> None:
+    """_all shows 0 up to 6.9, -1 since 6.10, for a lock that never was told that it blocks."""
+    process = one_node(kernel=kernel).node("nodea").process()
+    running_alone(process)
+    file = process.open_device("dlm_test")
+    file.write(lock_request(b"a"))
+    results(file)
+
+    def shown() -> int:
+        return parse_all(process.read_attribute("debug/dlm/test_all"))[0].locks[0].bast_mode
+
+    assert shown() == before
+    file.write(lock_request(b"a", PR))
+    results(file)
+    assert shown() == after
+
+
+@pytest.mark.parametrize(("kernel", "scan_secs"), [("6.1", b"1"), ("6.12", b"60"), ("7.2", b"60")])
+def test_unused_resources_go(kernel: str, scan_secs: bytes) -> None:
+    """After toss_secs a scan frees them up to 6.9; since 6.10 they go when they are due."""
+    process = one_node(kernel=kernel).node("nodea").process()
+    set_up(process, 1, [1])
+    process.write_attribute("config/dlm/cluster/toss_secs", b"2")
+    process.write_attribute("config/dlm/cluster/scan_secs", scan_secs)
+    join_alone(process)
+    file = process.open_device("dlm_test")
+    file.write(unlock_request(file.write(lock_request(b"a"))))
+    results(file)
+
+    process.pause(1.5)
+    assert process.read_attribute("debug/dlm/test_toss")
+    process.pause(2.0)
+    assert not process.read_attribute("debug/dlm/test_toss")
