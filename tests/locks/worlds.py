@@ -165,7 +165,7 @@ class Places:
         return ADDRESSES[node]
 
 
-class _Later:
+class Later:
     """A thread that does something after a while."""
 
     def __init__(self, seconds: float, action: Callable[[], object]) -> None:
@@ -235,7 +235,7 @@ class ServedWorld(Places):
         super().__init__(nodes)
         cluster = Cluster({f"node{n}": ADDRESSES[n] for n in nodes})
         ports = {f"node{node}": cluster.node(f"node{node}").process for node in nodes}
-        self._threads: list[_Later] = []
+        self._threads: list[Later] = []
         self.served = Served(cluster, ports)
         try:
             self.observers = {node: self.process(node) for node in nodes}
@@ -252,7 +252,7 @@ class ServedWorld(Places):
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
         """Let a thread do something in so many seconds; what it raises fails the test."""
-        self._threads.append(_Later(seconds, action))
+        self._threads.append(Later(seconds, action))
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in real time."""
@@ -282,7 +282,7 @@ class RealWorld(Places):
         from tests.contract.worlds import KernelWorld  # noqa: PLC0415 - only where it is root's
 
         super().__init__(nodes)
-        self._threads: list[_Later] = []
+        self._threads: list[Later] = []
         self._views: list[Backend] = []
         self._world = KernelWorld()
         machine = self._world.machine()
@@ -305,7 +305,7 @@ class RealWorld(Places):
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
         """Let a thread do something in so many seconds; what it raises fails the test."""
-        self._threads.append(_Later(seconds, action))
+        self._threads.append(Later(seconds, action))
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in real time."""
