@@ -52,7 +52,7 @@ class KernelDevice:
         helper's. A PURGE of one's own locks goes by that pid, so it must be written here.
         """
         try:
-            return self._syscalls.write(self._open(), request)
+            return self._syscalls.write(self._descriptor, request)  # of -1 it is EBADF
         except OSError as error:
             error.filename = self._path
             raise
@@ -60,7 +60,7 @@ class KernelDevice:
     def read(self, size: int) -> bytes:
         """Read one result of at most ``size`` bytes; EAGAIN when nothing is there and NONBLOCK."""
         try:
-            return self._syscalls.read(self._open(), size)
+            return self._syscalls.read(self._descriptor, size)
         except OSError as error:
             error.filename = self._path
             raise

@@ -27,20 +27,17 @@ from dlm.locks.errors import (
 )
 from dlm.locks.raw import Completion, RawLocks
 from dlm.locks.space import DEFAULT, MODE, Orphan
-from dlm.locks.state import MODES, NOTHING, Bit, LockState
+from dlm.locks.state import CONVERT, MODES, REQUEST, UNLOCK, Bit, LockState
 from dlm.ports import Backend, Pending
-from dlm.terms import EUNLOCK, LockFlag, LockId, LockMode
+from dlm.terms import EUNLOCK, RESOURCE_NAME_MAX, LockFlag, LockId, LockMode
 
 AnyLock = TypeVar("AnyLock", bound=LockState)
 
 _NO_FLAGS = LockFlag(0)
-_BITS = {
-    (False, False): 0,
-    (False, True): int(Bit.PERSISTENT),
-    (True, False): int(Bit.VALUE_BLOCK),
-    (True, True): int(Bit.VALUE_BLOCK | Bit.PERSISTENT),
-}
-_OVER = int(Bit.OVER)
+_OVER, _VALUE_BLOCK, _PERSISTENT = int(Bit.OVER), int(Bit.VALUE_BLOCK), int(Bit.PERSISTENT)
+_SPECIAL = _VALUE_BLOCK | _PERSISTENT
+_CONVERT_FLAG, _VALBLK = int(LockFlag.CONVERT), int(LockFlag.VALBLK)
+_CLOSED = -errno.EBADF
 _PR, _EX = LockMode.PR, LockMode.EX
 
 
@@ -68,13 +65,20 @@ class Lock(LockState):
         ``LockTimedOutError``, ``LockCancelledError``, ``LockBusyError`` (another thread is at it),
         ``NoLockError`` (it has ended).
         """
-        wanted, given = flows.checked_mode(mode), flows.checked_flags(flags)
+        engine = self._engine
+        if mode.__class__ is LockMode and not flags:
+            wanted, given = mode, 0
+        else:
+            wanted, given = flows.checked_mode(mode), flows.checked_flags(flags)
         aside = timeout is not None
         try:
-            flows.start_convert(self, wanted, given, aside=aside)
-            if self._op == NOTHING and not self._status:
+            if aside or self._bits & _SPECIAL or self._mode is None:
+                flows.start_convert(self, wanted, given, aside=aside)
+            else:
+                engine.start(self, CONVERT, wanted, given | _CONVERT_FLAG, aside=False)
+            if not (self._op or self._status):
                 return
-            deadline = None if timeout is None else self._engine.backend.now() + timeout
+            deadline = None if timeout is None else engine.backend.now() + timeout
             run(self, flows.converting(self, deadline, wanted, given, aside=aside))
         except LockError:
             raise
@@ -89,14 +93,19 @@ class Lock(LockState):
         unlock whose ``timeout`` passes (locking is suspended) goes on by itself; its
         ``LockTimedOutError`` says ``LEFT``. A lock that has ended is ``NoLockError``.
         """
-        flows.check_held(self, "unlock")
+        plain = not (timeout is not None or invalidate or self._op or self._bits & _VALUE_BLOCK)
+        if not plain or self._mode is None:
+            flows.check_held(self, "unlock")
         try:
             deadline, begun = None, False
             if timeout is not None:
                 deadline = self._engine.backend.now() + timeout
-            elif self._op == NOTHING:
-                flows.start_unlock(self, invalidate=invalidate, aside=False)
-                if self._op == NOTHING and self._status == -EUNLOCK:
+            elif not self._op:
+                if plain:
+                    self._engine.start(self, UNLOCK, 0, 0, aside=False)
+                else:
+                    flows.start_unlock(self, invalidate=invalidate, aside=False)
+                if self._status == -EUNLOCK and not self._op:
                     self._bits |= _OVER
                     return
                 begun = True
@@ -141,7 +150,7 @@ class Lock(LockState):
     ) -> None:
         # Nothing is left to unlock where the program did it itself, or closed the lockspace, or is
         # the child of the one that holds the lock; a lock that was lost is an error.
-        if not self._bits & _OVER and self._engine.closed != -errno.EBADF:
+        if not self._bits & _OVER and self._engine.closed != _CLOSED:
             self.unlock()
 
 
@@ -292,15 +301,19 @@ class Lockspace:
         While locking is suspended a request without timeout sleeps uninterruptibly.
         """
         raw = name.encode() if isinstance(name, str) else bytes(name)
-        if len(raw) > 64 or mode.__class__ is not LockMode or flags:
+        given = 0
+        if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
             raw = flows.resource_name(raw)
-            mode, flags = flows.checked_mode(mode), LockFlag(flows.checked_flags(flags))
+            mode, given = flows.checked_mode(mode), flows.checked_flags(flags)
         engine = self._engine
-        lock = Lock(engine, raw, _BITS[value_block, False])
+        lock = Lock(engine, raw, 0)
+        if value_block:
+            lock._bits = _VALUE_BLOCK
+            given |= _VALBLK
         aside = timeout is not None
         try:
-            flows.start_request(lock, mode, flags, aside=aside)
-            if lock._op == NOTHING and not (lock._status or persistent):
+            engine.start(lock, REQUEST, mode, given, aside=aside)
+            if not (lock._op or lock._status or persistent):
                 return lock
             deadline = None if timeout is None else engine.backend.now() + timeout
             run(lock, flows.requesting(lock, deadline, persistent=persistent, aside=aside))
@@ -414,7 +427,16 @@ class Lockspace:
         """
         if self._raw is None:
             self._raw = RawLocks(self._engine)
-        return self._raw.submit(request, callback)
+        if self._raw.under_way(request.lock_id):
+            self._engine.collect_all()
+        prepared = self._raw.prepare(request, callback)
+        try:
+            answer = self._engine.write(prepared.data, "submit")
+        except BaseException:
+            prepared.refused()
+            raise
+        completion = prepared.written(answer)
+        return completion.lock_id, completion
 
     def on_blocking(self, callback: Callable[[LockId, LockMode], None] | None) -> None:
         """Have ``dispatch()`` call this for blocking ASTs of the locks that ``submit`` made."""
@@ -455,7 +477,7 @@ def adopt(
     """Take over an orphan; see ``Lockspace.adopt``. Adopting is not held up by a stop."""
     flags = space.adopt_flags(value_block=value_block)
     while True:
-        lock = kind(engine, name, _BITS[value_block, True])
+        lock = kind(engine, name, _PERSISTENT | (_VALUE_BLOCK if value_block else 0))
         engine.add(lock._token, lock)
         data = pack_lock(Command.LOCK, mode, flags, 0, lock._token, lock._value, name)
         try:

@@ -33,7 +33,10 @@ from dlm.locks.errors import LOST, LockError, LockspaceLostError, failure
 from dlm.locks.jobs import Job, SeamJobs, ThreadJobs
 from dlm.locks.state import CONVERT, NOTHING, REQUEST, SETTLING, UNLOCK, Bit, LockState
 from dlm.ports import Backend, Device, DeviceClose
-from dlm.terms import ECANCEL, LockFlag, LockMode, RecoverStatus
+from dlm.terms import ECANCEL, VALUE_BLOCK_SIZE, LockFlag, LockMode, RecoverStatus
+
+_GONE = frozenset({errno.EIO, errno.ECONNRESET, errno.EPIPE, errno.ENODEV})
+"""What a write raises when there is nobody any more to write to."""
 
 _TOKEN_BITS = 40
 _TOKENS = 1 << _TOKEN_BITS
@@ -49,6 +52,7 @@ _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
 _CANCEL = int(LockFlag.CANCEL)
 _REQUEST, _CONVERT = REQUEST, CONVERT
 _WATCHED, _DOOMED, _CANCELLING = int(Bit.WATCHED), int(Bit.DOOMED), int(Bit.CANCELLING)
+_VALUE_BLOCK = int(Bit.VALUE_BLOCK)
 _CANCEL_OUT, _REFUSED = int(Bit.CANCEL_OUT), int(Bit.REFUSED)
 _PER_OPERATION = ~(_CANCELLING | _CANCEL_OUT | _REFUSED)
 
@@ -94,11 +98,11 @@ class Engine:
         self._read = device.read
         self._shut = False
         self._mutex = threading.Lock()
-        self._tokens = itertools.count(_TOKENS)
+        self.tokens = itertools.count(_TOKENS)
         self._table: dict[int, Entry] = {}
         self._leading = False
-        self._led: Waited | None = None
-        self._followers: dict[threading.Lock, Waited | None] = {}
+        self.led: Waited | None = None
+        self.followers: dict[threading.Lock, Waited | None] = {}
         self._jobs: ThreadJobs | SeamJobs
         self._calls: CallThread | deque[tuple[Callable[[LockMode], None], LockMode]]
         if threads:
@@ -121,7 +125,7 @@ class Engine:
 
     def next_token(self) -> int:
         """Return what results of the next lock will carry."""
-        return next(self._tokens)
+        return next(self.tokens)
 
     # ---- operations -----------------------------------------------------------------------------
 
@@ -132,38 +136,40 @@ class Engine:
         another one is under way; what the kernel refuses is the operation's status.
         """
         with self._mutex:
-            if lock._op:
-                raise self.failure(-errno.EBUSY, "operation", lock)
-            if self.closed:
-                raise self.failure(self.closed, "operation", lock)
+            if lock._op or self.closed:
+                raise self.failure(self.closed or -errno.EBUSY, "operation", lock)
             lock._op = op
             lock._bits &= _PER_OPERATION
             if op == _REQUEST:
                 self._table[lock._token] = lock
-        if op != UNLOCK:
+        if op == UNLOCK:
+            command = _UNLOCK
+        else:
+            command = _LOCK
             lock._asked, lock._sent = mode, flags
-        job = Job(lock, op, self._pack(lock, op, mode, flags))
+        name = lock._name if op == _REQUEST else b""
+        data = pack_lock(command, mode, flags, lock._id, lock._token, lock._value, name)
         if aside:
-            lock._job = job
+            lock._job = job = Job(lock, op, data)
             self._jobs.put(job)
             return
         try:
-            answer = self._write(job.data)
+            answer = self._write(data)
         except OSError as error:
             with self._mutex:
                 self._refuse(lock, op, error)
-        else:
-            if op == _REQUEST:
-                lock._id = answer
-            self.collect(lock)
-
-    def _pack(self, lock: LockState, op: int, mode: int, flags: int) -> bytes:
-        name = lock._name if op == _REQUEST else b""
-        command = _UNLOCK if op == UNLOCK else _LOCK
-        return pack_lock(command, mode, flags, lock._id, lock._token, lock._value, name)
+            return
+        if op == _REQUEST:
+            lock._id = answer
+        with self._mutex:
+            while lock._op and self._take():
+                pass
 
     def _refuse(self, lock: LockState, op: int, error: OSError) -> None:
         number = error.errno or errno.EIO
+        if number in _GONE:
+            self._lose(error)
+            return
         if op == _REQUEST or number == errno.ENOENT:
             self.forget(lock)
         lock._bits |= _REFUSED
@@ -180,11 +186,6 @@ class Engine:
         return failure(status, said, self.name, lock._name, lock._id or None)
 
     # ---- reading --------------------------------------------------------------------------------
-
-    def collect(self, lock: LockState) -> None:
-        """Read until the lock's operation has ended or nothing is left."""
-        with self._mutex:
-            self._collect(lock)
 
     def collect_all(self) -> int:
         """Read until nothing is left; return how many results there were."""
@@ -207,12 +208,14 @@ class Engine:
         except OSError as error:
             self._lose(error)
             return False
-        token, status, lock_id, flags, bast_mode, value = unpack_result(data)
+        token, status, lock_id, flags, bast_mode, at = unpack_result(data)
         entry = self._table.get(token)
-        if entry is None and token >> _TOKEN_BITS != 1:
-            entry = self._find(lock_id)
-        if entry is not None:
-            entry._took(status, lock_id, flags, bast_mode, value)
+        if entry is None:
+            entry = None if token >> _TOKEN_BITS == 1 else self._find(lock_id)
+            if entry is None:
+                return True
+        value = data[at : at + VALUE_BLOCK_SIZE] if at else None
+        entry._took(status, lock_id, flags, bast_mode, value)
         return True
 
     def _find(self, lock_id: int) -> Entry | None:
@@ -271,10 +274,10 @@ class Engine:
                     if self._leading and self.threads:
                         gate = threading.Lock()
                         gate.acquire()
-                        self._followers[gate] = lock
+                        self.followers[gate] = lock
                     else:
                         self._leading = True
-                        self._led = lock
+                        self.led = lock
                 if gate is None:
                     self._lead(lock, end)
                 else:
@@ -283,9 +286,9 @@ class Engine:
                     return
         finally:
             with self._mutex:
-                if self._followers and not self._leading:
-                    gate = next(iter(self._followers))
-                    del self._followers[gate]
+                if self.followers and not self._leading:
+                    gate = next(iter(self.followers))
+                    del self.followers[gate]
                     gate.release()
 
     def _follow(self, gate: threading.Lock, end: float | None) -> None:
@@ -294,7 +297,7 @@ class Engine:
             gate.acquire(timeout=-1 if end is None else max(0.0, end - self.backend.now()))
         finally:
             with self._mutex:
-                self._followers.pop(gate, None)
+                self.followers.pop(gate, None)
 
     def _lead(self, lock: Waited, end: float | None) -> None:
         """Sleep on the file until the operation has ended or the time has passed."""
@@ -305,13 +308,13 @@ class Engine:
                     return
                 self._sleep(lock, left)
                 with self._mutex:
-                    self._led = None  # here and now nobody need ring
+                    self.led = None  # here and now nobody need ring
                     self._collect(lock)
-                    self._led = lock
+                    self.led = lock
         finally:
             with self._mutex:
                 self._leading = False
-                self._led = None
+                self.led = None
 
     def _sleep(self, lock: Waited, left: float | None) -> None:
         if self.threads:
@@ -341,15 +344,16 @@ class Engine:
             lock._bits = bits & ~_WATCHED
         if bits & _DOOMED and lock._mode is not None and not (self.closed or bits & _REFUSED):
             self._undo(lock)
-        self.tell(lock)
+        if lock._wake is not None or self.led is not None or self.followers:
+            self.tell(lock)
 
     def tell(self, waited: Waited) -> None:
         """Wake whoever waits for what has ended; the mutex is held."""
-        if waited is self._led and self._bell >= 0:
+        if waited is self.led and self._bell >= 0:
             os.eventfd_write(self._bell, 1)
-        if self._followers:
-            for gate in [gate for gate, what in self._followers.items() if what is waited]:
-                del self._followers[gate]
+        if self.followers:
+            for gate in [gate for gate, what in self.followers.items() if what is waited]:
+                del self.followers[gate]
                 gate.release()
         wake = waited._wake
         if wake is not None:
@@ -426,7 +430,9 @@ class Engine:
         lock._op = UNLOCK
         lock._bits = lock._bits & _PER_OPERATION | _WATCHED | _DOOMED
         self.watching += 1
-        self._put(Job(lock, UNLOCK, self._pack(lock, UNLOCK, 0, lock._unlock_flags())))
+        flags = lock._unlock_flags() if lock._bits & _VALUE_BLOCK else 0
+        data = pack_lock(_UNLOCK, 0, flags, lock._id, lock._token, lock._value, b"")
+        self._put(Job(lock, UNLOCK, data))
 
     def _put(self, job: Job) -> None:
         """Put a job while the mutex is held."""
@@ -452,6 +458,9 @@ class Engine:
             if lock is None:
                 return True
             if job.op == CANCEL:
+                # An id is handed out again once its lock has ended, whoever has read that (6.10):
+                # what is known to have ended by now is not cancelled.
+                self._collect(lock)
                 # Of an operation that has ended: it would hit the next one.
                 if lock._op not in {_REQUEST, _CONVERT} or not lock._bits & _CANCELLING:
                     return False
@@ -544,7 +553,7 @@ class Engine:
             self._lose(OSError(errno.EBADF, "closed"))
             if self._leading:
                 gate.acquire()
-                self._followers[gate] = None
+                self.followers[gate] = None
         self._jobs.end(patience)
         if not isinstance(self._calls, deque):
             self._calls.end()
@@ -582,7 +591,7 @@ class Engine:
         for entry in table.values():
             if isinstance(entry, LockState):
                 entry._mode = None
-        self._followers = {}
+        self.followers = {}
         with suppress(OSError):
             self.device.disown()
 

@@ -1,26 +1,37 @@
 """The low level: any request with any flags, its lock id, its completion.
 
 Decides: which result is which request's; what is never written.
-May not know: who reads results (dlm.locks.engine).
+May not know: who writes and who reads (dlm.locks.engine; the plans of dlm_tool).
 Mirrors: dlm_ls_lockx() and dlm_ls_unlock() of libdlm with an AST routine.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-from dlm.abi.device import Command, LockRequest, pack_lock
-from dlm.locks.engine import Engine
+from dlm.abi.device import Command, LockRequest, pack_lock, unpack_result
 from dlm.locks.errors import failure, usage
-from dlm.locks.jobs import Job
-from dlm.terms import EUNLOCK, RESOURCE_NAME_MAX, LockFlag, LockId, LockMode, StatusFlag
+from dlm.terms import (
+    EUNLOCK,
+    RESOURCE_NAME_MAX,
+    VALUE_BLOCK_SIZE,
+    LockFlag,
+    LockId,
+    LockMode,
+    StatusFlag,
+)
 
-_PERSISTENT, _ORPHAN, _CONVERT = LockFlag.PERSISTENT, LockFlag.ORPHAN, LockFlag.CONVERT
-_NEW = int(_CONVERT)
-_CANCEL = int(LockFlag.CANCEL)
+if TYPE_CHECKING:
+    from dlm.locks.jobs import Job
+
+_PERSISTENT, _ORPHAN = int(LockFlag.PERSISTENT), int(LockFlag.ORPHAN)
+_CONVERT, _CANCEL = int(LockFlag.CONVERT), int(LockFlag.CANCEL)
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
+_NO_FLAGS = StatusFlag(0)
 
 
 class Completion:
@@ -32,9 +43,9 @@ class Completion:
     """
 
     __slots__ = (
-        "_engine",
         "_job",
         "_op",
+        "_wait",
         "_wake",
         "callback",
         "flags",
@@ -43,15 +54,15 @@ class Completion:
         "value",
     )
 
-    def __init__(self, engine: Engine, callback: Callable[[Completion], None] | None) -> None:
-        self._engine = engine
+    def __init__(self, desk: Desk, callback: Callable[[Completion], None] | None) -> None:
+        self._wait = desk.wait
         self._op = 1
         self._job: Job | None = None
         self._wake: Callable[[], None] | None = None
         self.callback = callback
         self.status = 0
         self.lock_id = LockId(0)
-        self.flags = StatusFlag(0)
+        self.flags = _NO_FLAGS
         self.value: bytes | None = None
 
     @property
@@ -64,7 +75,7 @@ class Completion:
 
         Reads results as ``dispatch()`` does, but calls no callback.
         """
-        self._engine.wait(self, timeout)
+        self._wait(self, timeout)
         return not self._op
 
     def __repr__(self) -> str:
@@ -72,16 +83,37 @@ class Completion:
         return f"<Completion of lock {self.lock_id}: {said}>"
 
 
+class Desk(Protocol):
+    """Where results are handed out: the engine of an open lockspace, or a ``BareDesk``."""
+
+    name: str
+
+    def next_token(self) -> int:
+        """Return what results of the next lock will carry."""
+
+    def add(self, token: int, entry: RawLock) -> None:
+        """Expect results for a lock."""
+
+    def drop(self, token: int) -> None:
+        """Expect none any more."""
+
+    def tell(self, completion: Completion) -> None:
+        """A request has completed."""
+
+    def wait(self, completion: Completion, seconds: float | None) -> None:
+        """Wait until a request has completed."""
+
+
 class RawLock:
     """A lock of the low level: its requests complete in the order in which they were made."""
 
-    __slots__ = ("_engine", "_id", "_new", "_owner", "_token", "_waiting")
+    __slots__ = ("_fresh", "_id", "_owner", "_token", "_waiting")
 
     def __init__(self, owner: RawLocks, token: int) -> None:
         self._owner = owner
         self._token = token
         self._id = 0
-        self._new = True
+        self._fresh = True
         self._waiting: deque[Completion] = deque()
 
     def _took(
@@ -92,9 +124,9 @@ class RawLock:
             self._owner.blocked.append((lock_id, bast_mode))
             return
         self._id = lock_id
-        if status == -EUNLOCK or (status and self._new):
+        if status == -EUNLOCK or (status and self._fresh):
             self._owner.drop(self)
-        self._new = False
+        self._fresh = False
         if self._waiting:
             self._complete(self._waiting.popleft(), status, flags, value)
 
@@ -109,7 +141,7 @@ class RawLock:
         completion._op = 0
         if completion.callback is not None:
             self._owner.completed.append(completion)
-        self._owner.engine.tell(completion)
+        self._owner.desk.tell(completion)
 
     def _lose(self, status: int) -> None:
         """No result will come any more."""
@@ -117,98 +149,127 @@ class RawLock:
             self._complete(self._waiting.popleft(), status, 0, None)
 
 
-class RawLocks:
-    """The low level of one lockspace."""
+class Prepared:
+    """A request that was checked: ``data`` is to be written, ``completion`` is its own."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    __slots__ = ("_owner", "_raw", "_request", "completion", "data")
+
+    def __init__(
+        self,
+        owner: RawLocks,
+        raw: RawLock,
+        request: LockRequest,
+        callback: Callable[[Completion], None] | None,
+    ) -> None:
+        self._owner = owner
+        self._raw = raw
+        self._request = request
+        self.completion = Completion(owner.desk, callback)
+        self.completion.lock_id = LockId(raw._id)
+        if self._completes:
+            raw._waiting.append(self.completion)
+        self.data = pack_lock(
+            request.command,
+            request.mode,
+            request.flags,
+            request.lock_id,
+            raw._token,
+            request.value,
+            request.name if self._new else b"",
+        )
+
+    @property
+    def _new(self) -> bool:
+        return self._request.command == _LOCK and not self._request.flags & _CONVERT
+
+    @property
+    def _completes(self) -> bool:
+        # An adoption has no completion; what a cancel cancels completes, it itself does not.
+        flags = self._request.flags
+        return not flags & (_ORPHAN if self._new else _CANCEL)
+
+    def written(self, answer: int) -> Completion:
+        """Take note of what write(2) returned."""
+        raw, completion = self._raw, self.completion
+        if self._new:
+            raw._id = answer
+            completion.lock_id = LockId(answer)
+            if completion._op or not completion.status:  # else it has ended already
+                self._owner.by_id[answer] = raw
+        if not self._completes:
+            raw._fresh = False
+            completion._op = 0
+        return completion
+
+    def refused(self) -> None:
+        """Take note that the write was refused, or never made."""
+        if self._new:
+            self._owner.desk.drop(self._raw._token)
+        elif self._completes and self.completion in self._raw._waiting:
+            self._raw._waiting.remove(self.completion)
+
+
+class RawLocks:
+    """The locks of one file that are asked for on the low level."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.by_id: dict[int, RawLock] = {}
         self.completed: deque[Completion] = deque()
         """Completions whose callbacks are to be called."""
         self.blocked: deque[tuple[int, int]] = deque()
         """Blocking ASTs that have come: lock id, mode."""
         self.on_blocking: Callable[[LockId, LockMode], None] | None = None
 
-        self._by_id: dict[int, RawLock] = {}
-
     def drop(self, raw: RawLock) -> None:
         """Forget a lock that has ended."""
-        self.engine.drop(raw._token)
-        if self._by_id.get(raw._id) is raw:
-            del self._by_id[raw._id]
+        self.desk.drop(raw._token)
+        if self.by_id.get(raw._id) is raw:
+            del self.by_id[raw._id]
 
-    def submit(
-        self, request: LockRequest, callback: Callable[[Completion], None] | None
-    ) -> tuple[LockId, Completion]:
-        """Write a request; see ``Lockspace.submit``."""
-        flags, command = request.flags, request.command
-        if command == _LOCK and not flags & _NEW:
-            return self._new(request, callback)
-        if command not in {_LOCK, _UNLOCK}:
-            raise usage(f"command {command} is not one for submit()", self.engine.name)
-        raw = self._by_id.get(request.lock_id)
+    def under_way(self, lock_id: int) -> bool:
+        """Say whether a lock may have ended without our knowing.
+
+        Since Linux 6.10 its id may then be another's already: read the results first.
+        """
+        raw = self.by_id.get(lock_id)
+        return raw is not None and bool(raw._waiting)
+
+    def prepare(
+        self, request: LockRequest, callback: Callable[[Completion], None] | None = None
+    ) -> Prepared:
+        """Check a request, and return what to write; see ``Lockspace.submit`` for what is refused.
+
+        Then call ``written`` or ``refused`` on it.
+        """
+        if request.command not in {_LOCK, _UNLOCK}:
+            raise usage(f"command {request.command} is no LOCK or UNLOCK", self.desk.name)
+        if request.command == _LOCK and not request.flags & _CONVERT:
+            return self._prepare_new(request, callback)
+        raw = self.by_id.get(request.lock_id)
         if raw is None:
             # An UNLOCK of an orphan that was not adopted hangs the kernel (Linux 6.1 fs/dlm/lock.c,
             # dlm_user_unlock()), a CONVERT takes the results from the lock's owner.
             doing = f"operation on lock {request.lock_id}, which was not made by submit(),"
-            raise failure(-errno.ENOENT, doing, self.engine.name, None, request.lock_id)
-        completion = Completion(self.engine, callback)
-        completion.lock_id = LockId(raw._id)
-        cancels = command == _UNLOCK and flags & _CANCEL
-        if not cancels:
-            raw._waiting.append(completion)
-        try:
-            self._write(request, raw._token, b"")
-        except BaseException:
-            if not cancels:
-                raw._waiting.remove(completion)
-            raise
-        if cancels:  # what it cancels completes, it itself does not
-            completion._op = 0
-        return completion.lock_id, completion
+            raise failure(-errno.ENOENT, doing, self.desk.name, None, request.lock_id)
+        return Prepared(self, raw, request, callback)
 
-    def _new(
+    def _prepare_new(
         self, request: LockRequest, callback: Callable[[Completion], None] | None
-    ) -> tuple[LockId, Completion]:
+    ) -> Prepared:
         flags = request.flags
-        adopts = flags & _ORPHAN
-        if flags & _PERSISTENT and not adopts:
+        if flags & _PERSISTENT and not flags & _ORPHAN:
             # Killed while it waits, it would be a dead entry of the orphan list, and a later purge
             # would crash the kernel (Linux 6.1 fs/dlm/user.c, lock.c, dlm_clear_proc_locks()).
             text = "PERSISTENT on a new request: convert it to its own mode once it is granted"
-            raise usage(text, self.engine.name, request.name)
+            raise usage(text, self.desk.name, request.name)
         if len(request.name) > RESOURCE_NAME_MAX:
             text = f"a resource's name has at most {RESOURCE_NAME_MAX} bytes"
-            raise usage(text, self.engine.name, request.name)
-        raw = RawLock(self, self.engine.next_token())
-        completion = Completion(self.engine, callback)
-        if not adopts:
-            raw._waiting.append(completion)
-        self.engine.add(raw._token, raw)
-        try:
-            lock_id = self._write(request, raw._token, request.name)
-        except BaseException:
-            self.engine.drop(raw._token)
-            raise
-        raw._id = lock_id
-        completion.lock_id = LockId(lock_id)
-        if completion._op or not completion.status:  # else it has ended already
-            self._by_id[lock_id] = raw
-        if adopts:  # an adoption has no completion
-            raw._new = False
-            completion._op = 0
-        return completion.lock_id, completion
-
-    def _write(self, request: LockRequest, token: int, name: bytes) -> int:
-        data = pack_lock(
-            request.command,
-            request.mode,
-            request.flags,
-            request.lock_id,
-            token,
-            request.value,
-            name,
-        )
-        return self.engine.write(data, "submit")
+            raise usage(text, self.desk.name, request.name)
+        raw = RawLock(self, self.desk.next_token())
+        prepared = Prepared(self, raw, request, callback)
+        self.desk.add(raw._token, raw)
+        return prepared
 
     def make_calls(self) -> None:
         """Call the callbacks of what has come."""
@@ -220,3 +281,40 @@ class RawLocks:
             lock_id, mode = self.blocked.popleft()
             if self.on_blocking is not None:
                 self.on_blocking(LockId(lock_id), LockMode(mode))
+
+
+class BareDesk:
+    """A desk for whoever writes and reads the file himself, and waits in his own way."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._tokens = itertools.count(1)
+        self._table: dict[int, RawLock] = {}
+
+    def next_token(self) -> int:
+        """Return what results of the next lock will carry."""
+        return next(self._tokens)
+
+    def add(self, token: int, entry: RawLock) -> None:
+        """Expect results for a lock."""
+        self._table[token] = entry
+
+    def drop(self, token: int) -> None:
+        """Expect none any more."""
+        self._table.pop(token, None)
+
+    def tell(self, completion: Completion) -> None:
+        """Nobody sleeps here."""
+
+    def wait(self, completion: Completion, seconds: float | None) -> None:
+        """Whoever reads himself waits himself."""
+        text = f"{completion} cannot be waited for ({seconds} s): its results are read elsewhere"
+        raise usage(text, self.name)
+
+    def took(self, data: bytes) -> None:
+        """Hand out a result that was read."""
+        token, status, lock_id, flags, bast_mode, at = unpack_result(data)
+        value = data[at : at + VALUE_BLOCK_SIZE] if at else None
+        entry = self._table.get(token)
+        if entry is not None:
+            entry._took(status, lock_id, flags, bast_mode, value)

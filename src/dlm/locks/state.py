@@ -63,6 +63,9 @@ _CANCELLING, _ALTERNATIVE = int(Bit.CANCELLING), int(Bit.ALTERNATIVE)
 _WAS_DEMOTED = int(Bit.DEMOTED)
 _CONVDEADLK, _ALTPR = int(LockFlag.CONVDEADLK), int(LockFlag.ALTPR)
 MODES = tuple(LockMode)
+_NOT_PLAIN = int(
+    Bit.VALUE_BLOCK | Bit.DEMOTED | Bit.ALTERNATIVE | Bit.CANCEL_OUT | Bit.WATCHED | Bit.DOOMED
+)
 _NL, _CW, _PR, _PW, _EX = (MODES[number] for number in (0, 2, 3, 4, 5))
 
 
@@ -89,7 +92,7 @@ class LockState:
 
     def __init__(self, engine: Engine, name: bytes, bits: int) -> None:
         self._engine = engine
-        self._token = engine.next_token()
+        self._token = next(engine.tokens)
         self._name = name
         self._id = 0
         self._mode: LockMode | None = None
@@ -218,6 +221,17 @@ class LockState:
         self, status: int, lock_id: int, flags: int, bast_mode: int, value: bytes | None
     ) -> None:
         """Take in a result."""
+        op = self._op
+        if not (status or flags or bast_mode or self._bits & _NOT_PLAIN) and op:
+            # Nearly all of them: granted, as asked for, without a value block.
+            if op == REQUEST:
+                self._id = lock_id
+            self._mode = MODES[self._asked]
+            self._blocking = self._status = self._op = 0
+            engine = self._engine
+            if self._wake is not None or engine.led is not None or engine.followers:
+                engine.tell(self)
+            return
         if bast_mode:
             self._blocking = max(self._blocking, bast_mode)
             if self._callback is not None:
