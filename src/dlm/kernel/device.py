@@ -51,16 +51,20 @@ class KernelDevice:
         The kernel notes the pid of the process that writes: here this one, with ``submit`` the
         helper's. A PURGE of one's own locks goes by that pid, so it must be written here.
         """
+        if (descriptor := self._descriptor) == _CLOSED:
+            self._open()
         try:
-            return self._syscalls.write(self._descriptor, request)  # of -1 it is EBADF
+            return self._syscalls.write(descriptor, request)
         except OSError as error:
             error.filename = self._path
             raise
 
     def read(self, size: int) -> bytes:
         """Read one result of at most ``size`` bytes; EAGAIN when nothing is there and NONBLOCK."""
+        if (descriptor := self._descriptor) == _CLOSED:
+            self._open()
         try:
-            return self._syscalls.read(self._descriptor, size)
+            return self._syscalls.read(descriptor, size)
         except OSError as error:
             error.filename = self._path
             raise

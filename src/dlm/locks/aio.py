@@ -33,9 +33,9 @@ from dlm.locks.errors import (
 )
 from dlm.locks.jobs import Job, SeamJobs
 from dlm.locks.space import DEFAULT, MODE, Orphan
-from dlm.locks.state import MODES, NOTHING, Bit, LockState
+from dlm.locks.state import MODES, NOTHING, REQUEST, Bit, LockState
 from dlm.ports import Backend, DeviceClose, Pending
-from dlm.terms import LockFlag, LockMode
+from dlm.terms import EUNLOCK, LockFlag, LockMode
 
 __all__ = ["Lock", "Lockspace", "Mutex", "Request"]
 
@@ -43,7 +43,9 @@ _NO_FLAGS = LockFlag(0)
 _EX, _PR = LockMode.EX, LockMode.PR
 _OVER = int(Bit.OVER)
 _ERRAND = 6
-_BITS = {False: 0, True: int(Bit.VALUE_BLOCK)}
+_VALUE_BLOCK, _VALBLK = int(Bit.VALUE_BLOCK), int(LockFlag.VALBLK)
+
+_Arguments = tuple[bytes, LockMode, int, float | None, bool, bool]
 
 
 class Lock(LockState):
@@ -62,7 +64,13 @@ class Lock(LockState):
         """Convert the lock to another mode; see ``dlm.locks.Lock.convert``."""
         wanted, given = flows.checked_mode(mode), flows.checked_flags(flags)
         deadline = self._face.deadline(timeout)
-        flows.start_convert(self, wanted, given, aside=True)
+        begin = partial(flows.start_convert, self, wanted, given, aside=True)
+        if deadline is None:
+            await self._face._ended(self, begin, doomed=False)
+            if not (self._op or self._status):
+                return
+        else:
+            begin()
         flow = flows.converting(self, deadline, wanted, given, aside=True)
         await self._face.run(self, flow, doomed=False)
 
@@ -72,10 +80,17 @@ class Lock(LockState):
         A task that is cancelled meanwhile leaves the unlock to go on by itself.
         """
         flows.check_held(self, "unlock")
+        deadline = self._face.deadline(timeout)
         begun = self._op == NOTHING
         if begun:
-            flows.start_unlock(self, invalidate=invalidate, aside=True)
-        deadline = self._face.deadline(timeout)
+            begin = partial(flows.start_unlock, self, invalidate=invalidate, aside=True)
+            if deadline is None:
+                await self._face._ended(self, begin, doomed=True)
+                if self._status == -EUNLOCK and not self._op:
+                    self._bits |= _OVER
+                    return
+            else:
+                begin()
         flow = flows.unlocking(self, deadline, invalidate=invalidate, begun=begun, aside=True)
         await self._face.run(self, flow, doomed=True)
 
@@ -109,7 +124,8 @@ class Lock(LockState):
         # In whatever thread, with the engine's mutex held.
         for listener in self._listeners or ():
             listener.modes.append(mode)
-            self._face.later(listener.wake)
+            if (waiter := listener.waiter) is not None:
+                self._face._woken(waiter)
 
     async def __aenter__(self) -> Self:
         return self
@@ -131,7 +147,7 @@ class _Listener:
     def __init__(self, lock: Lock) -> None:
         self.modes: deque[LockMode | None] = deque()
         self._lock = lock
-        self._waiter: asyncio.Future[None] | None = None
+        self.waiter: asyncio.Future[None] | None = None
         if lock._listeners is None:
             lock._listeners = []
         lock._listeners.append(self)
@@ -148,14 +164,11 @@ class _Listener:
         while not self.modes:
             if not self._lock.held:
                 return None
-            self._waiter = self._lock._face.loop.create_future()
-            await self._waiter
+            waiter = self._lock._face.loop.create_future()
+            self.waiter = waiter
+            if not self.modes and self._lock.held:  # else it was told before it listened
+                await waiter
         return self.modes.popleft()
-
-    def wake(self) -> None:
-        """Look again; in the loop."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def close(self) -> None:
         """Listen no more."""
@@ -170,14 +183,15 @@ class _Listener:
 class Request:
     """A lock that was asked for: ``await`` it, or enter it with ``async with``."""
 
-    __slots__ = ("_lock", "_make")
+    __slots__ = ("_arguments", "_face", "_lock")
 
-    def __init__(self, make: Callable[[], Generator[Any, None, Lock]]) -> None:
-        self._make = make
+    def __init__(self, face: Lockspace, arguments: _Arguments) -> None:
+        self._face = face
+        self._arguments = arguments
         self._lock: Lock | None = None
 
     def __await__(self) -> Generator[Any, None, Lock]:  # Any: what the loop is told
-        return self._make()
+        return self._face._request(*self._arguments).__await__()
 
     async def __aenter__(self) -> Lock:
         self._lock = await self
@@ -203,7 +217,7 @@ class Lockspace:
         """See ``open``, ``create`` and ``on``; in the loop that is to use it."""
         self._engine = engine
         self.loop = asyncio.get_running_loop()
-        self._todo: deque[Callable[[], object]] = deque()
+        self._todo: deque[asyncio.Future[None]] = deque()
         self._scheduled = False
         self._watched: dict[int, None] = {}
         if isinstance(engine.jobs, SeamJobs):
@@ -258,7 +272,7 @@ class Lockspace:
             await _finish(pending, "close", engine.name, timeout)
             return
         done: asyncio.Future[None] = self.loop.create_future()
-        engine.close_aside(lambda _: self.later(partial(_finish_future, done)))
+        engine.close_aside(lambda _: self._woken(done))
         await _within(done, "close", engine.name, timeout)
 
     async def release(self, force: bool = False, *, timeout: float | None = None) -> None:
@@ -311,12 +325,8 @@ class Lockspace:
         that a grant which came first is undone; while locking is suspended that is done later.
         """
         raw, wanted = flows.resource_name(name), flows.checked_mode(mode)
-        given = flows.checked_flags(flags)
-
-        def make() -> Generator[Any, None, Lock]:  # Any: what the loop is told
-            return self._request(raw, wanted, given, timeout, value_block, persistent).__await__()
-
-        return Request(make)
+        given = flows.checked_flags(flags) if flags else 0
+        return Request(self, (raw, wanted, given, timeout, value_block, persistent))
 
     async def _request(
         self,
@@ -328,11 +338,19 @@ class Lockspace:
         persistent: bool,
     ) -> Lock:
         deadline = self.deadline(timeout)
-        lock = Lock(self, name, _BITS[value_block])
-        flows.start_request(lock, mode, flags, aside=True)
-        await self.run(
-            lock, flows.requesting(lock, deadline, persistent=persistent, aside=True), doomed=True
-        )
+        lock = Lock(self, name, 0)
+        if value_block:
+            lock._bits = _VALUE_BLOCK
+            flags |= _VALBLK
+        begin = partial(self._engine.start, lock, REQUEST, mode, flags, aside=True)
+        if deadline is None:
+            await self._ended(lock, begin, doomed=True)
+            if not (lock._op or lock._status or persistent):
+                return lock
+        else:
+            begin()
+        flow = flows.requesting(lock, deadline, persistent=persistent, aside=True)
+        await self.run(lock, flow, doomed=True)
         return lock
 
     async def try_lock(
@@ -420,7 +438,7 @@ class Lockspace:
         def told(_: int, error: OSError | None) -> None:
             if error is not None:
                 errors.append(error)
-            self.later(partial(_finish_future, done))
+            self._woken(done)
 
         engine.jobs.put(Job(None, _ERRAND, data, told))
         await done
@@ -433,6 +451,29 @@ class Lockspace:
     def deadline(self, timeout: float | None) -> float | None:
         """Return when a timeout that begins now ends."""
         return None if timeout is None else self._engine.backend.now() + timeout
+
+    async def _ended(self, lock: Lock, begin: Callable[..., None], *, doomed: bool) -> None:
+        """Begin an operation without timeout, and wait until it has ended."""
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        if not self._engine.threads:
+            self.watch()
+        begin(wake=partial(self._woken, waiter))
+        try:
+            await waiter
+        except BaseException:
+            self._engine.forsake(lock, doomed=doomed)
+            await self._drained(lock)
+            raise
+
+    def _woken(self, waiter: asyncio.Future[None]) -> None:
+        """Have a future finished in the loop; from any thread."""
+        self._todo.append(waiter)
+        if not self._scheduled:
+            self._scheduled = True
+            try:
+                self.loop.call_soon_threadsafe(self._do)
+            except RuntimeError:  # the loop is closed: nobody is there to be told
+                self._todo.clear()
 
     async def run(self, lock: Lock, flow: flows.Flow, *, doomed: bool) -> None:
         """Run a flow in this task; cancelled, leave nothing behind."""
@@ -460,7 +501,7 @@ class Lockspace:
         """Wait until the lock's operation has ended, so many seconds at most."""
         engine = self._engine
         waiter: asyncio.Future[None] = self.loop.create_future()
-        if not engine.watch(lock, lambda: self.later(partial(_finish_future, waiter))):
+        if not engine.watch(lock, partial(self._woken, waiter)):
             return
         timer = None
         if not engine.threads:
@@ -474,21 +515,13 @@ class Lockspace:
                 timer.cancel()
         engine.jobs.look()
 
-    def later(self, action: Callable[[], object]) -> None:
-        """Have something done in the loop; from any thread."""
-        self._todo.append(action)
-        if not self._scheduled:
-            self._scheduled = True
-            try:
-                self.loop.call_soon_threadsafe(self._do)
-            except RuntimeError:  # the loop is closed: nobody is there to be told
-                self._todo.clear()
-
     def _do(self) -> None:
         self._scheduled = False
         todo = self._todo
         while todo:
-            todo.popleft()()
+            waiter = todo.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
 
     # ---- without threads the loop itself reads --------------------------------------------------
 

@@ -427,16 +427,7 @@ class Lockspace:
         """
         if self._raw is None:
             self._raw = RawLocks(self._engine)
-        if self._raw.under_way(request.lock_id):
-            self._engine.collect_all()
-        prepared = self._raw.prepare(request, callback)
-        try:
-            answer = self._engine.write(prepared.data, "submit")
-        except BaseException:
-            prepared.refused()
-            raise
-        completion = prepared.written(answer)
-        return completion.lock_id, completion
+        return self._raw.submit(self._engine, request, callback)
 
     def on_blocking(self, callback: Callable[[LockId, LockMode], None] | None) -> None:
         """Have ``dispatch()`` call this for blocking ASTs of the locks that ``submit`` made."""
@@ -450,18 +441,25 @@ class Lockspace:
         return self._engine.device.fileno()
 
     def dispatch(self) -> int:
-        """Read what results are there and call what waits for them; return how many there were.
+        """Read results and call what waits for them; return how many results there were.
 
-        Never waits. Raises ``LockspaceLostError`` when the file is of no use any more.
+        Reads what is there, or until the last request of ``submit`` has completed: what is left
+        then keeps ``fileno()`` readable. Never waits. Raises ``LockspaceLostError`` when the file
+        is of no use any more.
         """
-        engine = self._engine
-        engine.check_open()
-        engine.jobs.look()
-        count = engine.collect_all()
-        if self._raw is not None:
-            self._raw.make_calls()
+        engine, raw = self._engine, self._raw
+        if engine.closed:
+            engine.check_open()
+        if not engine.threads:
+            engine.jobs.look()
+        if raw is None:
+            count = engine.collect_all()
+        else:
+            count = engine.collect_expected(raw)
+            if raw.completed or raw.blocked:
+                raw.make_calls()
         engine.make_calls()
-        if (lost := engine.lost()) is not None:
+        if engine.closed and (lost := engine.lost()) is not None:
             raise lost
         return count
 

@@ -24,7 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dlm.abi.device import RESULT_SIZE_MAX, Command, pack_lock, unpack_result
 from dlm.abi.texts import directory_name
@@ -55,6 +55,10 @@ _WATCHED, _DOOMED, _CANCELLING = int(Bit.WATCHED), int(Bit.DOOMED), int(Bit.CANC
 _VALUE_BLOCK = int(Bit.VALUE_BLOCK)
 _CANCEL_OUT, _REFUSED = int(Bit.CANCEL_OUT), int(Bit.REFUSED)
 _PER_OPERATION = ~(_CANCELLING | _CANCEL_OUT | _REFUSED)
+
+
+if TYPE_CHECKING:
+    from dlm.locks.raw import RawLocks
 
 
 class Entry(Protocol):
@@ -129,11 +133,21 @@ class Engine:
 
     # ---- operations -----------------------------------------------------------------------------
 
-    def start(self, lock: LockState, op: int, mode: int, flags: int, *, aside: bool) -> None:
-        """Begin an operation of a lock: here and now, or as a job where it may sleep.
+    def start(
+        self,
+        lock: LockState,
+        op: int,
+        mode: int,
+        flags: int,
+        *,
+        aside: bool,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
+        """Begin an operation of a lock: here and now, or as a job where it may sleep (``aside``).
 
         Ends with the lock's ``_op`` being ``NOTHING`` if it is over already. Raises EBUSY when
-        another one is under way; what the kernel refuses is the operation's status.
+        another one is under way; what the kernel refuses is the operation's status. With ``wake``,
+        which is as in ``watch``, nobody need read the result.
         """
         with self._mutex:
             if lock._op or self.closed:
@@ -142,6 +156,10 @@ class Engine:
             lock._bits &= _PER_OPERATION
             if op == _REQUEST:
                 self._table[lock._token] = lock
+            if wake is not None:
+                lock._wake = wake
+                lock._bits |= _WATCHED
+                self.watching += 1
         if op == UNLOCK:
             command = _UNLOCK
         else:
@@ -162,6 +180,21 @@ class Engine:
         if op == _REQUEST:
             lock._id = answer
         with self._mutex:
+            # As _take(), of which this one is the first: usually it is the only one, and ours.
+            if not lock._op:
+                return
+            try:
+                data = self._read(RESULT_SIZE_MAX)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._lose(error)
+                return
+            token, status, lock_id, remarks, bast_mode, at = unpack_result(data)
+            if token == lock._token and not at:
+                lock._took(status, lock_id, remarks, bast_mode, None)
+            else:
+                self._hand(token, status, lock_id, remarks, bast_mode, at, data)
             while lock._op and self._take():
                 pass
 
@@ -195,6 +228,16 @@ class Engine:
                 count += 1
             return count
 
+    def collect_expected(self, raw: RawLocks) -> int:
+        """Read until nothing is left, or the last request of the low level has completed."""
+        with self._mutex:
+            count, expected = 0, raw.expected
+            while self._take():
+                count += 1
+                if expected and not raw.expected:
+                    break
+            return count
+
     def _collect(self, lock: Waited) -> None:
         while lock._op and self._take():
             pass
@@ -209,14 +252,26 @@ class Engine:
             self._lose(error)
             return False
         token, status, lock_id, flags, bast_mode, at = unpack_result(data)
+        self._hand(token, status, lock_id, flags, bast_mode, at, data)
+        return True
+
+    def _hand(
+        self,
+        token: int,
+        status: int,
+        lock_id: int,
+        flags: int,
+        bast_mode: int,
+        at: int,
+        data: bytes,
+    ) -> None:
         entry = self._table.get(token)
         if entry is None:
             entry = None if token >> _TOKEN_BITS == 1 else self._find(lock_id)
             if entry is None:
-                return True
+                return
         value = data[at : at + VALUE_BLOCK_SIZE] if at else None
         entry._took(status, lock_id, flags, bast_mode, value)
-        return True
 
     def _find(self, lock_id: int) -> Entry | None:
         # An operation of another process on our lock replaces what its results carry (Linux 6.1
@@ -240,6 +295,16 @@ class Engine:
             if self.closed:
                 raise failure(self.closed, "operation", self.name)
             self._table[token] = entry
+
+    def write_raw(self, token: int, entry: Entry, data: bytes) -> int:
+        """Write a request of the low level; results that carry ``token`` are for ``entry``."""
+        if self.closed:
+            raise failure(self.closed, "submit", self.name)
+        self._table[token] = entry
+        try:
+            return self._write(data)
+        except OSError as error:
+            raise failure(-(error.errno or errno.EIO), "submit", self.name) from error
 
     def drop(self, token: int) -> None:
         """Expect none any more."""
@@ -453,10 +518,10 @@ class Engine:
         """Say whether a job is still to be made; from now on it counts as begun."""
         lock = job.lock
         with self._mutex:
+            if lock is None:
+                return not self.closed or self._turn_down(job)
             if self.closed:
                 return False
-            if lock is None:
-                return True
             if job.op == CANCEL:
                 # An id is handed out again once its lock has ended, whoever has read that (6.10):
                 # what is known to have ended by now is not cancelled.
@@ -470,6 +535,11 @@ class Engine:
                 return False
             job.begun = True
             return True
+
+    def _turn_down(self, job: Job) -> bool:
+        if job.told is not None:
+            job.told(0, OSError(errno.EBADF, "closed"))
+        return False
 
     def end_job(self, job: Job, answer: int, error: OSError | None) -> None:
         """Take note of a job's return."""
@@ -496,10 +566,11 @@ class Engine:
             else:
                 if job.op == _REQUEST:
                     lock._id = answer
-                if lock._op in {_REQUEST, _CONVERT} and lock._bits & _CANCELLING:
+                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
                     self._put_cancel(lock)
             if not self._leading or not self.threads:
-                self._collect(lock)
+                while lock._op and self._take():
+                    pass
 
     # ---- callbacks ------------------------------------------------------------------------------
 

@@ -12,13 +12,14 @@ drops the flow and calls ``Engine.forsake``.
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from dlm.locks.errors import Ending, LockTimedOutError, usage
-from dlm.locks.state import CONVERT, REQUEST, UNLOCK, Bit, LockState
+from dlm.locks.state import CONVERT, UNLOCK, Bit, LockState
 from dlm.terms import ECANCEL, EUNLOCK, RESOURCE_NAME_MAX, LockFlag, LockMode
 
 Flow = Generator[float | None, None, None]
+Wake = Callable[[], None] | None
 
 FIRST_LOOK, LAST_LOOK = 0.02, 1.0
 """Seconds between two looks whether locking is suspended, while a cancel is not answered."""
@@ -85,14 +86,9 @@ def checked_flags(flags: int) -> int:
 # ---- operations ---------------------------------------------------------------------------------
 
 
-def start_request(lock: LockState, mode: LockMode, flags: int, *, aside: bool) -> None:
-    """Begin to request a lock."""
-    if lock._bits & _VALUE_BLOCK:
-        flags |= _VALBLK
-    lock._engine.start(lock, REQUEST, mode, flags, aside=aside)
-
-
-def start_convert(lock: LockState, mode: LockMode, flags: int, *, aside: bool) -> None:
+def start_convert(
+    lock: LockState, mode: LockMode, flags: int, *, aside: bool, wake: Wake = None
+) -> None:
     """Begin to convert a lock; what was pinned stays so."""
     check_held(lock, "convert")
     flags |= _CONVERT_FLAG
@@ -100,10 +96,10 @@ def start_convert(lock: LockState, mode: LockMode, flags: int, *, aside: bool) -
         flags |= lock._convert_flags(mode)
     if lock._bits & _PERSISTENT:  # a conversion decides it anew
         flags |= _PERSISTENT_FLAG
-    lock._engine.start(lock, CONVERT, mode, flags, aside=aside)
+    lock._engine.start(lock, CONVERT, mode, flags, aside=aside, wake=wake)
 
 
-def start_unlock(lock: LockState, *, invalidate: bool, aside: bool) -> None:
+def start_unlock(lock: LockState, *, invalidate: bool, aside: bool, wake: Wake = None) -> None:
     """Begin to unlock a lock."""
     check_held(lock, "unlock")
     flags = 0
@@ -111,7 +107,7 @@ def start_unlock(lock: LockState, *, invalidate: bool, aside: bool) -> None:
         flags = _IVVALBLK
     elif lock._bits & _VALUE_BLOCK:
         flags = lock._unlock_flags()
-    lock._engine.start(lock, UNLOCK, 0, flags, aside=aside)
+    lock._engine.start(lock, UNLOCK, 0, flags, aside=aside, wake=wake)
 
 
 def check_held(lock: LockState, doing: str) -> None:

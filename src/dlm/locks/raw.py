@@ -26,12 +26,14 @@ from dlm.terms import (
 )
 
 if TYPE_CHECKING:
+    from dlm.locks.engine import Engine
     from dlm.locks.jobs import Job
 
 _PERSISTENT, _ORPHAN = int(LockFlag.PERSISTENT), int(LockFlag.ORPHAN)
 _CONVERT, _CANCEL = int(LockFlag.CONVERT), int(LockFlag.CANCEL)
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
-_NO_FLAGS = StatusFlag(0)
+_NO_FLAGS, _NO_ID = StatusFlag(0), LockId(0)
+_NOT_PLAIN = _CONVERT | _ORPHAN | _PERSISTENT
 
 
 class Completion:
@@ -42,26 +44,17 @@ class Completion:
     where one came.
     """
 
-    __slots__ = (
-        "_job",
-        "_op",
-        "_wait",
-        "_wake",
-        "callback",
-        "flags",
-        "lock_id",
-        "status",
-        "value",
-    )
+    __slots__ = ("_desk", "_op", "callback", "flags", "lock_id", "status", "value")
+
+    _job: Job | None = None
+    _wake: Callable[[], None] | None = None
 
     def __init__(self, desk: Desk, callback: Callable[[Completion], None] | None) -> None:
-        self._wait = desk.wait
+        self._desk = desk
         self._op = 1
-        self._job: Job | None = None
-        self._wake: Callable[[], None] | None = None
         self.callback = callback
         self.status = 0
-        self.lock_id = LockId(0)
+        self.lock_id = _NO_ID
         self.flags = _NO_FLAGS
         self.value: bytes | None = None
 
@@ -75,7 +68,7 @@ class Completion:
 
         Reads results as ``dispatch()`` does, but calls no callback.
         """
-        self._wait(self, timeout)
+        self._desk.wait(self, timeout)
         return not self._op
 
     def __repr__(self) -> str:
@@ -107,14 +100,33 @@ class Desk(Protocol):
 class RawLock:
     """A lock of the low level: its requests complete in the order in which they were made."""
 
-    __slots__ = ("_fresh", "_id", "_owner", "_token", "_waiting")
+    __slots__ = ("_fresh", "_id", "_more", "_owner", "_token", "_waiting")
 
     def __init__(self, owner: RawLocks, token: int) -> None:
         self._owner = owner
         self._token = token
         self._id = 0
         self._fresh = True
-        self._waiting: deque[Completion] = deque()
+        self._waiting: Completion | None = None
+        self._more: deque[Completion] | None = None
+
+    def expect(self, completion: Completion) -> None:
+        """Wait for the completion of one more request."""
+        self._owner.expected += 1
+        if self._waiting is None:
+            self._waiting = completion
+        elif self._more is None:
+            self._more = deque((completion,))
+        else:
+            self._more.append(completion)
+
+    def expect_not(self, completion: Completion) -> None:
+        """The last request that was expected to complete was refused."""
+        self._owner.expected -= 1
+        if self._waiting is completion:
+            self._waiting = None
+        elif self._more and self._more[-1] is completion:
+            self._more.pop()
 
     def _took(
         self, status: int, lock_id: int, flags: int, bast_mode: int, value: bytes | None
@@ -124,29 +136,29 @@ class RawLock:
             self._owner.blocked.append((lock_id, bast_mode))
             return
         self._id = lock_id
-        if status == -EUNLOCK or (status and self._fresh):
+        if status and (status == -EUNLOCK or self._fresh):
             self._owner.drop(self)
         self._fresh = False
-        if self._waiting:
-            self._complete(self._waiting.popleft(), status, flags, value)
-
-    def _complete(
-        self, completion: Completion, status: int, flags: int, value: bytes | None
-    ) -> None:
+        completion = self._waiting
+        if completion is None:
+            return
+        self._waiting = self._more.popleft() if self._more else None
+        owner = self._owner
+        owner.expected -= 1
         completion.status = status
-        completion.lock_id = LockId(self._id)
+        completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
         if flags:
             completion.flags = StatusFlag(flags)
         completion.value = value
         completion._op = 0
         if completion.callback is not None:
-            self._owner.completed.append(completion)
-        self._owner.desk.tell(completion)
+            owner.completed.append(completion)
+        owner.desk.tell(completion)
 
     def _lose(self, status: int) -> None:
         """No result will come any more."""
-        while self._waiting:
-            self._complete(self._waiting.popleft(), status, 0, None)
+        while self._waiting is not None:
+            self._took(status, self._id, 0, 0, None)
 
 
 class Prepared:
@@ -167,7 +179,7 @@ class Prepared:
         self.completion = Completion(owner.desk, callback)
         self.completion.lock_id = LockId(raw._id)
         if self._completes:
-            raw._waiting.append(self.completion)
+            raw.expect(self.completion)
         self.data = pack_lock(
             request.command,
             request.mode,
@@ -205,8 +217,8 @@ class Prepared:
         """Take note that the write was refused, or never made."""
         if self._new:
             self._owner.desk.drop(self._raw._token)
-        elif self._completes and self.completion in self._raw._waiting:
-            self._raw._waiting.remove(self.completion)
+        if self._completes and self.completion._op:
+            self._raw.expect_not(self.completion)
 
 
 class RawLocks:
@@ -215,6 +227,8 @@ class RawLocks:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.by_id: dict[int, RawLock] = {}
+        self.expected = 0
+        """Requests that have not completed."""
         self.completed: deque[Completion] = deque()
         """Completions whose callbacks are to be called."""
         self.blocked: deque[tuple[int, int]] = deque()
@@ -226,14 +240,6 @@ class RawLocks:
         self.desk.drop(raw._token)
         if self.by_id.get(raw._id) is raw:
             del self.by_id[raw._id]
-
-    def under_way(self, lock_id: int) -> bool:
-        """Say whether a lock may have ended without our knowing.
-
-        Since Linux 6.10 its id may then be another's already: read the results first.
-        """
-        raw = self.by_id.get(lock_id)
-        return raw is not None and bool(raw._waiting)
 
     def prepare(
         self, request: LockRequest, callback: Callable[[Completion], None] | None = None
@@ -270,6 +276,65 @@ class RawLocks:
         prepared = Prepared(self, raw, request, callback)
         self.desk.add(raw._token, raw)
         return prepared
+
+    def submit(
+        self, engine: Engine, request: LockRequest, callback: Callable[[Completion], None] | None
+    ) -> tuple[LockId, Completion]:
+        """Write a request of ``engine``'s, whose desk this is; see ``Lockspace.submit``."""
+        flags, name = request.flags, request.name
+        new = request.command == _LOCK
+        if new:
+            if flags & _NOT_PLAIN or len(name) > RESOURCE_NAME_MAX:
+                return self._submit_any(engine, request, callback)
+            raw = RawLock(self, next(engine.tokens))
+        else:
+            found = self.by_id.get(request.lock_id)
+            if found is None or found._waiting is not None or flags & _CANCEL:
+                return self._submit_any(engine, request, callback)
+            raw, name = found, b""
+        completion = Completion(engine, callback)
+        raw.expect(completion)
+        data = pack_lock(
+            request.command,
+            request.mode,
+            flags,
+            request.lock_id,
+            raw._token,
+            request.value,
+            name,
+        )
+        try:
+            answer = engine.write_raw(raw._token, raw, data)
+        except BaseException:
+            if new:
+                engine.drop(raw._token)
+            if completion._op:
+                raw.expect_not(completion)
+            raise
+        if new:
+            raw._id = answer
+            completion.lock_id = LockId(answer)
+            if completion._op or not completion.status:  # else it has ended already
+                self.by_id[answer] = raw
+        else:
+            completion.lock_id = LockId(raw._id)
+        return completion.lock_id, completion
+
+    def _submit_any(
+        self, engine: Engine, request: LockRequest, callback: Callable[[Completion], None] | None
+    ) -> tuple[LockId, Completion]:
+        raw = self.by_id.get(request.lock_id)
+        if raw is not None and raw._waiting is not None:
+            # It may have ended without our knowing: since 6.10 its id is then free for others.
+            engine.collect_all()
+        prepared = self.prepare(request, callback)
+        try:
+            answer = engine.write(prepared.data, "submit")
+        except BaseException:
+            prepared.refused()
+            raise
+        completion = prepared.written(answer)
+        return completion.lock_id, completion
 
     def make_calls(self) -> None:
         """Call the callbacks of what has come."""

@@ -63,9 +63,8 @@ _CANCELLING, _ALTERNATIVE = int(Bit.CANCELLING), int(Bit.ALTERNATIVE)
 _WAS_DEMOTED = int(Bit.DEMOTED)
 _CONVDEADLK, _ALTPR = int(LockFlag.CONVDEADLK), int(LockFlag.ALTPR)
 MODES = tuple(LockMode)
-_NOT_PLAIN = int(
-    Bit.VALUE_BLOCK | Bit.DEMOTED | Bit.ALTERNATIVE | Bit.CANCEL_OUT | Bit.WATCHED | Bit.DOOMED
-)
+_NOT_PLAIN = int(Bit.VALUE_BLOCK | Bit.DEMOTED | Bit.ALTERNATIVE | Bit.CANCEL_OUT | Bit.DOOMED)
+_WATCHED = int(Bit.WATCHED)
 _NL, _CW, _PR, _PW, _EX = (MODES[number] for number in (0, 2, 3, 4, 5))
 
 
@@ -229,6 +228,21 @@ class LockState:
             self._mode = MODES[self._asked]
             self._blocking = self._status = self._op = 0
             engine = self._engine
+            if self._bits & _WATCHED:
+                self._bits &= ~_WATCHED
+                engine.watching -= 1
+            if self._wake is not None or engine.led is not None or engine.followers:
+                engine.tell(self)
+            return
+        if status == -EUNLOCK and op == UNLOCK and not self._bits & _NOT_PLAIN:
+            engine = self._engine
+            engine.drop(self._token)
+            self._over()
+            self._status = status
+            self._op = NOTHING
+            if self._bits & _WATCHED:
+                self._bits &= ~_WATCHED
+                engine.watching -= 1
             if self._wake is not None or engine.led is not None or engine.followers:
                 engine.tell(self)
             return
