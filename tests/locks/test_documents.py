@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dlm import locks
 from tests.documents import Reader, blocks, is_shown
 from tests.locks.conftest import ON_KERNEL
+from tests.locks.stress import documented
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "docs" / "locks"
@@ -47,6 +49,12 @@ def test_the_reference_is_what_the_docstrings_say() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_exception_is_explained() -> None:
+    """endings.md explains each exception of the room, and no other."""
+    exported = {name for name in locks.__all__ if name.endswith("Error")}
+    assert documented() | {"LockError"} == exported
 
 
 def test_a_wrong_example_is_found() -> None:
