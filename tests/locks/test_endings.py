@@ -34,6 +34,7 @@ from dlm.locks import (
     WouldBlockError,
 )
 from dlm.terms import LockFlag, LockMode
+from tests.locks.conftest import ON_KERNEL
 from tests.locks.worlds import NAME, PATIENCE, EmulatedWorld, Places, ServedWorld
 
 NL, CR, CW, PR, PW, EX = LockMode
@@ -437,6 +438,7 @@ def test_a_node_that_crashes(emulated: EmulatedWorld) -> None:
     emulated.cluster.restart("node1")
 
 
+@pytest.mark.skipif(ON_KERNEL, reason="a served emulator's connection: `make test` runs it")
 def test_a_connection_that_drops() -> None:
     """A server that goes away takes the process that it was with it: every wait ends."""
     world = ServedWorld((1,))
