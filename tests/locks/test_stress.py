@@ -12,7 +12,7 @@ import pytest
 
 from tests.locks.conftest import ON_KERNEL
 from tests.locks.stress import stress
-from tests.locks.worlds import Places
+from tests.locks.worlds import Places, ServedWorld
 
 SECONDS = float(os.environ.get("DLM_STRESS") or (30 if ON_KERNEL else 2))
 SEED = int(os.environ.get("DLM_STRESS_SEED") or 0)
@@ -42,3 +42,19 @@ def test_everything_at_once(live: Places) -> None:
     live.eventually(lambda: live.locks() == [], f"the end of all locks, seed {SEED}")
     missing = [what for what in EXPECTED if not ledger.counts[what]]
     assert not missing, (missing, ledger.counts)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 120)
+@pytest.mark.skipif(ON_KERNEL, reason="on guests: tests/vm/cluster/test_locks.py")
+def test_everything_at_once_on_three_nodes() -> None:
+    """The same from three nodes, whose cancels, grants and unlocks cross on their way."""
+    world = ServedWorld((1, 2, 3))
+    try:
+        turn = iter(range(1000))
+        ledger = stress(lambda: world.process(next(turn) % 3 + 1), SECONDS, SEED, tasks=12)
+        assert not ledger.wrong, (SEED, ledger.wrong[:10])
+        for node in world.nodes:
+            world.eventually(lambda node=node: world.locks(node) == [], "the end of all", node)
+    finally:
+        world.finish()
