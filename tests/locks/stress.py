@@ -339,8 +339,6 @@ def stress(
                 for n in range(tasks)
             )
         )
-        for space in shared:
-            await space.close()
 
     for thread in threads:
         thread.start()

@@ -16,6 +16,7 @@ import errno
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ from dlm.locks.errors import (
     WouldBlockError,
     failure,
 )
-from dlm.locks.jobs import Job, SeamJobs
+from dlm.locks.jobs import Job, SeamJobs, ThreadJobs
 from dlm.locks.space import DEFAULT, MODE, Orphan
 from dlm.locks.state import MODES, NOTHING, REQUEST, Bit, LockState
 from dlm.ports import Backend, DeviceClose, Pending
@@ -468,12 +469,20 @@ class Lockspace:
     def _woken(self, waiter: asyncio.Future[None]) -> None:
         """Have a future finished in the loop; from any thread."""
         self._todo.append(waiter)
-        if not self._scheduled:
-            self._scheduled = True
-            try:
-                self.loop.call_soon_threadsafe(self._do)
-            except RuntimeError:  # the loop is closed: nobody is there to be told
-                self._todo.clear()
+        if self._scheduled:
+            return
+        jobs = self._engine.jobs
+        if isinstance(jobs, ThreadJobs) and jobs.ident == get_ident():
+            jobs.after_batch[self._schedule] = None  # a loop is slow to wake: not for each one
+        else:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        try:
+            self.loop.call_soon_threadsafe(self._do)
+        except RuntimeError:  # the loop is closed: nobody is there to be told
+            self._todo.clear()
 
     async def run(self, lock: Lock, flow: flows.Flow, *, doomed: bool) -> None:
         """Run a flow in this task; cancelled, leave nothing behind."""

@@ -24,8 +24,9 @@ from dlm.locks.errors import (
     NoLockError,
     NoLockspaceError,
     WouldBlockError,
+    failure,
 )
-from dlm.locks.raw import Completion, RawLocks
+from dlm.locks.raw import NOT_PLAIN, Completion, RawLock, RawLocks
 from dlm.locks.space import DEFAULT, MODE, Orphan
 from dlm.locks.state import CONVERT, MODES, REQUEST, UNLOCK, Bit, LockState
 from dlm.ports import Backend, Pending
@@ -36,6 +37,7 @@ AnyLock = TypeVar("AnyLock", bound=LockState)
 _NO_FLAGS = LockFlag(0)
 _OVER, _VALUE_BLOCK, _PERSISTENT = int(Bit.OVER), int(Bit.VALUE_BLOCK), int(Bit.PERSISTENT)
 _SPECIAL = _VALUE_BLOCK | _PERSISTENT
+_LOCK, _UNLOCK, _CANCEL = int(Command.LOCK), int(Command.UNLOCK), int(LockFlag.CANCEL)
 _CONVERT_FLAG, _VALBLK = int(LockFlag.CONVERT), int(LockFlag.VALBLK)
 _CLOSED = -errno.EBADF
 _PR, _EX = LockMode.PR, LockMode.EX
@@ -174,7 +176,7 @@ class Lockspace:
     def __init__(self, engine: Engine) -> None:
         """See ``open`` and ``create``."""
         self._engine = engine
-        self._raw: RawLocks | None = None
+        self._raw = RawLocks(engine)
 
     # ---- life -----------------------------------------------------------------------------------
 
@@ -425,14 +427,49 @@ class Lockspace:
         ``NoLockError`` for the id of a lock that was not made here, and EINVAL for PERSISTENT on a
         new request: both can hang or corrupt a kernel.
         """
-        if self._raw is None:
-            self._raw = RawLocks(self._engine)
-        return self._raw.submit(self._engine, request, callback)
+        engine, raw = self._engine, self._raw
+        if request.__class__ is not LockRequest:
+            return raw.submit(engine, request, callback)
+        command, mode, flags, lock_id, _, _, _, _, _, _, _, _, value, name = request
+        # Nearly all of them: a new lock, or the end of one with nothing under way.
+        if command == _LOCK and not (flags & NOT_PLAIN or len(name) > RESOURCE_NAME_MAX):
+            completion = Completion(engine, callback)
+            token = next(engine.tokens)
+            entry = RawLock(raw, token, completion)
+        elif command == _UNLOCK and not flags & _CANCEL:
+            found = raw.by_id.get(lock_id)
+            if found is None or found._waiting is not None:
+                return raw.submit(engine, request, callback)
+            entry, token, name = found, found._token, b""
+            entry._waiting = completion = Completion(engine, callback)
+            completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
+        else:
+            return raw.submit(engine, request, callback)
+        raw.expected += 1
+        data = pack_lock(command, mode, flags, lock_id, token, value, name)
+        try:
+            if engine.closed:
+                engine.check_open()
+            engine.table[token] = entry
+            answer = engine.device.write(data)
+        except BaseException as error:
+            if command == _LOCK:
+                engine.drop(token)
+            if not completion.done:
+                entry.expect_not(completion)
+            if isinstance(error, OSError) and not isinstance(error, LockError):
+                number = -(error.errno or errno.EIO)
+                raise failure(number, "submit", engine.name) from error
+            raise
+        if command == _LOCK:
+            entry._id = answer
+            completion.lock_id = answer  # type: ignore[assignment]  # as above
+            if not completion.status:  # else it has ended already
+                raw.by_id[answer] = entry
+        return completion.lock_id, completion
 
     def on_blocking(self, callback: Callable[[LockId, LockMode], None] | None) -> None:
         """Have ``dispatch()`` call this for blocking ASTs of the locks that ``submit`` made."""
-        if self._raw is None:
-            self._raw = RawLocks(self._engine)
         self._raw.on_blocking = callback
 
     def fileno(self) -> int:
@@ -452,13 +489,11 @@ class Lockspace:
             engine.check_open()
         if not engine.threads:
             engine.jobs.look()
-        if raw is None:
-            count = engine.collect_all()
-        else:
-            count = engine.collect_expected(raw)
-            if raw.completed or raw.blocked:
-                raw.make_calls()
-        engine.make_calls()
+        count = engine.collect_expected(raw)
+        if raw.completed or raw.blocked:
+            raw.make_calls()
+        if not engine.threads:
+            engine.make_calls()
         if engine.closed and (lost := engine.lost()) is not None:
             raise lost
         return count

@@ -103,7 +103,7 @@ class Engine:
         self._shut = False
         self._mutex = threading.Lock()
         self.tokens = itertools.count(_TOKENS)
-        self._table: dict[int, Entry] = {}
+        self.table: dict[int, Entry] = {}
         self._leading = False
         self.led: Waited | None = None
         self.followers: dict[threading.Lock, Waited | None] = {}
@@ -155,7 +155,7 @@ class Engine:
             lock._op = op
             lock._bits &= _PER_OPERATION
             if op == _REQUEST:
-                self._table[lock._token] = lock
+                self.table[lock._token] = lock
             if wake is not None:
                 lock._wake = wake
                 lock._bits |= _WATCHED
@@ -210,7 +210,7 @@ class Engine:
 
     def forget(self, lock: LockState) -> None:
         """Expect no more results of a lock."""
-        self._table.pop(lock._token, None)
+        self.table.pop(lock._token, None)
         lock._over()
 
     def failure(self, status: int, doing: str, lock: LockState) -> LockError:
@@ -232,11 +232,23 @@ class Engine:
         """Read until nothing is left, or the last request of the low level has completed."""
         with self._mutex:
             count, expected = 0, raw.expected
-            while self._take():
+            while True:  # as _take()
+                try:
+                    data = self._read(RESULT_SIZE_MAX)
+                except BlockingIOError:
+                    return count
+                except OSError as error:
+                    self._lose(error)
+                    return count
+                token, status, lock_id, flags, bast_mode, at = unpack_result(data)
+                entry = self.table.get(token)
+                if entry is not None and not at:
+                    entry._took(status, lock_id, flags, bast_mode, None)
+                else:
+                    self._hand(token, status, lock_id, flags, bast_mode, at, data)
                 count += 1
                 if expected and not raw.expected:
-                    break
-            return count
+                    return count
 
     def _collect(self, lock: Waited) -> None:
         while lock._op and self._take():
@@ -265,7 +277,7 @@ class Engine:
         at: int,
         data: bytes,
     ) -> None:
-        entry = self._table.get(token)
+        entry = self.table.get(token)
         if entry is None:
             entry = None if token >> _TOKEN_BITS == 1 else self._find(lock_id)
             if entry is None:
@@ -276,7 +288,7 @@ class Engine:
     def _find(self, lock_id: int) -> Entry | None:
         # An operation of another process on our lock replaces what its results carry (Linux 6.1
         # fs/dlm/user.c, dlm_user_convert()), and they come to us.
-        for entry in tuple(self._table.values()):
+        for entry in tuple(self.table.values()):
             if entry._id == lock_id:
                 return entry
         return None
@@ -285,7 +297,7 @@ class Engine:
         """The file is of no use any more: everything that waits ends."""
         if not self.closed:
             self.closed = -((error.errno or errno.EIO) | LOST)
-        table, self._table = self._table, {}
+        table, self.table = self.table, {}
         for entry in table.values():
             entry._lose(self.closed)
 
@@ -294,21 +306,11 @@ class Engine:
         with self._mutex:
             if self.closed:
                 raise failure(self.closed, "operation", self.name)
-            self._table[token] = entry
-
-    def write_raw(self, token: int, entry: Entry, data: bytes) -> int:
-        """Write a request of the low level; results that carry ``token`` are for ``entry``."""
-        if self.closed:
-            raise failure(self.closed, "submit", self.name)
-        self._table[token] = entry
-        try:
-            return self._write(data)
-        except OSError as error:
-            raise failure(-(error.errno or errno.EIO), "submit", self.name) from error
+            self.table[token] = entry
 
     def drop(self, token: int) -> None:
         """Expect none any more."""
-        self._table.pop(token, None)
+        self.table.pop(token, None)
 
     def write(self, data: bytes, doing: str) -> int:
         """Write a request that is no lock's operation, here and now."""
@@ -322,7 +324,7 @@ class Engine:
     def entries(self) -> list[Entry]:
         """Return everything that results may come for."""
         with self._mutex:
-            return list(self._table.values())
+            return list(self.table.values())
 
     # ---- waiting --------------------------------------------------------------------------------
 
@@ -658,7 +660,7 @@ class Engine:
         self._mutex = threading.Lock()  # whoever held it is not here
         self._shut = True
         self.closed = -errno.EBADF
-        table, self._table = self._table, {}
+        table, self.table = self.table, {}
         for entry in table.values():
             if isinstance(entry, LockState):
                 entry._mode = None

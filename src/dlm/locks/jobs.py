@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from dlm.locks.engine import Engine
     from dlm.locks.state import LockState
 
+BATCH = 32
+"""Writes after which loops are told what has come, while more are to be made."""
+
 RETRY = 0.01
 """Seconds after which an unlock that met EBUSY is tried again."""
 
@@ -87,6 +90,10 @@ class ThreadJobs:
         self._ended = False
         self._bell = -1
         self._asleep = False
+        self.ident = 0
+        """The thread's id."""
+        self.after_batch: dict[Callable[[], None], None] = {}
+        """What the thread is to call when it has made a batch of writes."""
 
     def put(self, job: Job) -> None:
         """Have a write made, after those that were put before."""
@@ -128,6 +135,7 @@ class ThreadJobs:
 
     def _run(self) -> None:
         bell, engine = self._bell, self._engine
+        self.ident = threading.get_ident()
         quiet, watching = select.poll(), select.poll()
         quiet.register(bell, select.POLLIN)
         watching.register(bell, select.POLLIN)
@@ -137,6 +145,8 @@ class ThreadJobs:
                 self._work()
                 if engine.watching:
                     engine.collect_all()
+                if self.after_batch:
+                    self._tell()
                 self._asleep = True
                 if not self._jobs and not self._ended:  # else the bell may not have been rung
                     poll = watching if engine.watching else quiet
@@ -148,11 +158,17 @@ class ThreadJobs:
                 self._later.clear()
         finally:
             self._ended = True
+            self.ident = 0  # the next thread may get the same
+            self._tell()
             os.close(bell)
 
     def _work(self) -> None:
         engine, write, jobs = self._engine, self._device.write, self._jobs
+        count = 0
         while jobs:
+            count += 1
+            if not count % BATCH and self.after_batch:
+                self._tell()
             job = jobs.popleft()
             if not engine.begin_job(job):
                 continue
@@ -162,6 +178,11 @@ class ThreadJobs:
                 engine.end_job(job, 0, error)
             else:
                 engine.end_job(job, answer, None)
+
+    def _tell(self) -> None:
+        calls, self.after_batch = self.after_batch, {}
+        for call in calls:
+            call()
 
 
 class SeamJobs:

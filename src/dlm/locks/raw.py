@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Protocol
 
 from dlm.abi.device import Command, LockRequest, pack_lock, unpack_result
@@ -33,7 +33,8 @@ _PERSISTENT, _ORPHAN = int(LockFlag.PERSISTENT), int(LockFlag.ORPHAN)
 _CONVERT, _CANCEL = int(LockFlag.CONVERT), int(LockFlag.CANCEL)
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
 _NO_FLAGS, _NO_ID = StatusFlag(0), LockId(0)
-_NOT_PLAIN = _CONVERT | _ORPHAN | _PERSISTENT
+NOT_PLAIN = _CONVERT | _ORPHAN | _PERSISTENT
+"""Flags with which a LOCK is not simply a new request."""
 
 
 class Completion:
@@ -44,7 +45,7 @@ class Completion:
     where one came.
     """
 
-    __slots__ = ("_desk", "_op", "callback", "flags", "lock_id", "status", "value")
+    __slots__ = ("_desk", "_op", "callback", "done", "flags", "lock_id", "status", "value")
 
     _job: Job | None = None
     _wake: Callable[[], None] | None = None
@@ -52,16 +53,12 @@ class Completion:
     def __init__(self, desk: Desk, callback: Callable[[Completion], None] | None) -> None:
         self._desk = desk
         self._op = 1
+        self.done = False
         self.callback = callback
         self.status = 0
         self.lock_id = _NO_ID
         self.flags = _NO_FLAGS
         self.value: bytes | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the request has completed."""
-        return not self._op
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait up to ``timeout`` seconds (None: no end) for it; say whether it has completed.
@@ -77,9 +74,20 @@ class Completion:
 
 
 class Desk(Protocol):
-    """Where results are handed out: the engine of an open lockspace, or a ``BareDesk``."""
+    """Where results are handed out: the engine of an open lockspace, or a ``BareDesk``.
+
+    ``led`` or ``followers`` is not empty while somebody sleeps until something has ended.
+    """
 
     name: str
+
+    @property
+    def led(self) -> object:
+        """What the thread that sleeps on the file waits for."""
+
+    @property
+    def followers(self) -> Sized:
+        """Who else sleeps."""
 
     def next_token(self) -> int:
         """Return what results of the next lock will carry."""
@@ -102,12 +110,12 @@ class RawLock:
 
     __slots__ = ("_fresh", "_id", "_more", "_owner", "_token", "_waiting")
 
-    def __init__(self, owner: RawLocks, token: int) -> None:
+    def __init__(self, owner: RawLocks, token: int, completion: Completion | None) -> None:
         self._owner = owner
         self._token = token
         self._id = 0
         self._fresh = True
-        self._waiting: Completion | None = None
+        self._waiting = completion
         self._more: deque[Completion] | None = None
 
     def expect(self, completion: Completion) -> None:
@@ -151,9 +159,12 @@ class RawLock:
             completion.flags = StatusFlag(flags)
         completion.value = value
         completion._op = 0
+        completion.done = True
         if completion.callback is not None:
             owner.completed.append(completion)
-        owner.desk.tell(completion)
+        desk = owner.desk
+        if desk.led is not None or desk.followers:
+            desk.tell(completion)
 
     def _lose(self, status: int) -> None:
         """No result will come any more."""
@@ -211,6 +222,7 @@ class Prepared:
         if not self._completes:
             raw._fresh = False
             completion._op = 0
+            completion.done = True
         return completion
 
     def refused(self) -> None:
@@ -272,7 +284,7 @@ class RawLocks:
         if len(request.name) > RESOURCE_NAME_MAX:
             text = f"a resource's name has at most {RESOURCE_NAME_MAX} bytes"
             raise usage(text, self.desk.name, request.name)
-        raw = RawLock(self, self.desk.next_token())
+        raw = RawLock(self, self.desk.next_token(), None)
         prepared = Prepared(self, raw, request, callback)
         self.desk.add(raw._token, raw)
         return prepared
@@ -281,48 +293,6 @@ class RawLocks:
         self, engine: Engine, request: LockRequest, callback: Callable[[Completion], None] | None
     ) -> tuple[LockId, Completion]:
         """Write a request of ``engine``'s, whose desk this is; see ``Lockspace.submit``."""
-        flags, name = request.flags, request.name
-        new = request.command == _LOCK
-        if new:
-            if flags & _NOT_PLAIN or len(name) > RESOURCE_NAME_MAX:
-                return self._submit_any(engine, request, callback)
-            raw = RawLock(self, next(engine.tokens))
-        else:
-            found = self.by_id.get(request.lock_id)
-            if found is None or found._waiting is not None or flags & _CANCEL:
-                return self._submit_any(engine, request, callback)
-            raw, name = found, b""
-        completion = Completion(engine, callback)
-        raw.expect(completion)
-        data = pack_lock(
-            request.command,
-            request.mode,
-            flags,
-            request.lock_id,
-            raw._token,
-            request.value,
-            name,
-        )
-        try:
-            answer = engine.write_raw(raw._token, raw, data)
-        except BaseException:
-            if new:
-                engine.drop(raw._token)
-            if completion._op:
-                raw.expect_not(completion)
-            raise
-        if new:
-            raw._id = answer
-            completion.lock_id = LockId(answer)
-            if completion._op or not completion.status:  # else it has ended already
-                self.by_id[answer] = raw
-        else:
-            completion.lock_id = LockId(raw._id)
-        return completion.lock_id, completion
-
-    def _submit_any(
-        self, engine: Engine, request: LockRequest, callback: Callable[[Completion], None] | None
-    ) -> tuple[LockId, Completion]:
         raw = self.by_id.get(request.lock_id)
         if raw is not None and raw._waiting is not None:
             # It may have ended without our knowing: since 6.10 its id is then free for others.
@@ -350,6 +320,9 @@ class RawLocks:
 
 class BareDesk:
     """A desk for whoever writes and reads the file himself, and waits in his own way."""
+
+    led = None
+    followers = ()
 
     def __init__(self, name: str) -> None:
         self.name = name
