@@ -15,10 +15,10 @@ import asyncio
 import errno
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
-from functools import partial
+from contextvars import Context
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from dlm.locks import api, flows, space
 from dlm.locks.engine import Engine
@@ -34,7 +34,7 @@ from dlm.locks.errors import (
 )
 from dlm.locks.jobs import Job, SeamJobs, ThreadJobs
 from dlm.locks.space import DEFAULT, MODE, Orphan
-from dlm.locks.state import MODES, NOTHING, REQUEST, Bit, LockState
+from dlm.locks.state import MODES, REQUEST, Bit, LockState
 from dlm.ports import Backend, DeviceClose, Pending
 from dlm.terms import EUNLOCK, LockFlag, LockMode
 
@@ -46,7 +46,7 @@ _OVER = int(Bit.OVER)
 _ERRAND = 6
 _VALUE_BLOCK, _VALBLK = int(Bit.VALUE_BLOCK), int(LockFlag.VALBLK)
 
-_Arguments = tuple[bytes, LockMode, int, float | None, bool, bool]
+T = TypeVar("T")
 
 
 class Lock(LockState):
@@ -59,41 +59,20 @@ class Lock(LockState):
         self._face = face
         self._listeners: list[_Listener] | None = None
 
-    async def convert(
+    def convert(
         self, mode: LockMode, *, timeout: float | None = None, flags: LockFlag = _NO_FLAGS
-    ) -> None:
-        """Convert the lock to another mode; see ``dlm.locks.Lock.convert``."""
-        wanted, given = flows.checked_mode(mode), flows.checked_flags(flags)
-        deadline = self._face.deadline(timeout)
-        begin = partial(flows.start_convert, self, wanted, given, aside=True)
-        if deadline is None:
-            await self._face._ended(self, begin, doomed=False)
-            if not (self._op or self._status):
-                return
-        else:
-            begin()
-        flow = flows.converting(self, deadline, wanted, given, aside=True)
-        await self._face.run(self, flow, doomed=False)
+    ) -> Operation[None]:
+        """Convert the lock to another mode; to be awaited; see ``dlm.locks.Lock.convert``."""
+        given = flows.checked_flags(flags) if flags else 0
+        return _Conversion(self, timeout, flows.checked_mode(mode), given)
 
-    async def unlock(self, *, invalidate: bool = False, timeout: float | None = None) -> None:
-        """Unlock, after what is under way for the lock; see ``dlm.locks.Lock.unlock``.
+    def unlock(self, *, invalidate: bool = False, timeout: float | None = None) -> Operation[None]:
+        """Unlock, after what is under way for the lock; to be awaited.
 
-        A task that is cancelled meanwhile leaves the unlock to go on by itself.
+        See ``dlm.locks.Lock.unlock``. A task that is cancelled meanwhile leaves the unlock to go on
+        by itself.
         """
-        flows.check_held(self, "unlock")
-        deadline = self._face.deadline(timeout)
-        begun = self._op == NOTHING
-        if begun:
-            begin = partial(flows.start_unlock, self, invalidate=invalidate, aside=True)
-            if deadline is None:
-                await self._face._ended(self, begin, doomed=True)
-                if self._status == -EUNLOCK and not self._op:
-                    self._bits |= _OVER
-                    return
-            else:
-                begin()
-        flow = flows.unlocking(self, deadline, invalidate=invalidate, begun=begun, aside=True)
-        await self._face.run(self, flow, doomed=True)
+        return _Unlocking(self, timeout, invalidate)
 
     async def cancel(self) -> bool:
         """Cancel the conversion that another task waits for; False when there is none."""
@@ -126,7 +105,7 @@ class Lock(LockState):
         for listener in self._listeners or ():
             listener.modes.append(mode)
             if (waiter := listener.waiter) is not None:
-                self._face._woken(waiter)
+                self._face.woken(waiter)
 
     async def __aenter__(self) -> Self:
         return self
@@ -181,22 +160,235 @@ class _Listener:
                 lock._engine.watch_always(-1)
 
 
-class Request:
-    """A lock that was asked for: ``await`` it, or enter it with ``async with``."""
+class Operation(asyncio.Future[T]):
+    """An operation on a lock, to be awaited: it begins when somebody first does.
 
-    __slots__ = ("_arguments", "_face", "_lock")
+    A task that is cancelled while it awaits one has it cancelled in the kernel, and is told so once
+    that is over and a grant that came first undone; at once while locking is suspended.
+    """
 
-    def __init__(self, face: Lockspace, arguments: _Arguments) -> None:
+    def __init__(self, lock: Lock, answer: T, timeout: float | None) -> None:
+        face = lock._face
+        super().__init__(loop=face.loop)
         self._face = face
-        self._arguments = arguments
-        self._lock: Lock | None = None
+        self._lock = lock
+        self._answer = answer
+        self._timeout = timeout
+        self._begun = False
+        self._deadline: float | None = None
+        self._flow: flows.Flow | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._steps: Generator[Any, None, T] | None = None  # Any: what the loop is told
+        self._drained: float = 0
+        self._message: Any | None = None  # Any: as asyncio has it
 
-    def __await__(self) -> Generator[Any, None, Lock]:  # Any: what the loop is told
-        return self._face._request(*self._arguments).__await__()
+    # ---- what each kind of operation is ----
+
+    _doomed = True
+    """Whether a cancelled one ends with the lock unlocked."""
+    _wanted: int | None = 0
+    """The status of success; None: the flow is to see to it."""
+
+    def _begin(self) -> None:
+        """Begin it, to be woken by ``wake``."""
+        raise NotImplementedError
+
+    def _make_flow(self) -> flows.Flow:
+        """Return what is to be done from then on."""
+        raise NotImplementedError
+
+    # ---- how it goes on ----
+
+    def add_done_callback(
+        self, callback: Callable[[Self], object], /, *, context: Context | None = None
+    ) -> None:
+        """Begin, for somebody waits now; else as any future's."""
+        if not self._begun:
+            self._go()
+        super().add_done_callback(callback, context=context)
+
+    def _go(self) -> None:
+        self._begun = True
+        self._deadline = self._face.deadline(self._timeout)
+        try:
+            self._begin()
+        except LockError as error:
+            self.set_exception(error)
+            return
+        if not self._face._engine.threads:
+            self._face.watch()
+        if self._deadline is not None:
+            self.step()
+
+    def wake(self) -> None:
+        """Go on, in the loop; from any thread."""
+        self._face.woken(self)
+
+    def go_on(self) -> None:
+        """The lock's operation has ended."""
+        if self.done():
+            return
+        lock = self._lock
+        if self._drained:
+            self._drain()
+        elif lock._status == self._wanted and not lock._op:  # as nearly all of them
+            if self._wanted:
+                lock._bits |= _OVER
+            self._stop_timer()
+            self.set_result(self._answer)
+        else:
+            self.step()
+
+    def step(self) -> None:
+        """Run the flow as far as it goes."""
+        engine, lock = self._face._engine, self._lock
+        self._stop_timer()
+        if self.done():
+            return
+        if self._flow is None:
+            self._flow = self._make_flow()
+        try:
+            while True:
+                seconds = next(self._flow)
+                pauses = seconds is not None and seconds < 0
+                if pauses or engine.watch(lock, self.wake):
+                    break
+        except StopIteration:
+            self.set_result(self._answer)
+            return
+        except LockError as error:
+            self.set_exception(error)
+            return
+        if seconds is not None:
+            self._timer = self._face.loop.call_later(abs(seconds), self._look)
+        if not engine.threads:
+            self._face.watch()
+
+    def _look(self) -> None:
+        self._face._engine.jobs.look()
+        self.step()
+
+    def cancel(self, msg: Any | None = None) -> bool:  # Any: as asyncio has it
+        """Cancel it, in the kernel too; done once that is over."""
+        if self.done():
+            return False
+        if not self._begun:
+            return super().cancel(msg=msg)
+        if not self._drained:
+            self._drained = flows.FIRST_LOOK
+            self._message = msg
+            self._stop_timer()
+            self._face._engine.forsake(self._lock, doomed=self._doomed)
+            self._drain()
+        return True
+
+    def _drain(self) -> None:
+        """Be cancelled once the engine has seen to it, or cannot while locking is suspended."""
+        self._stop_timer()
+        if self.done():
+            return
+        engine, lock = self._face._engine, self._lock
+        engine.jobs.look()
+        if engine.suspended() or not engine.watch(lock, self.wake):
+            super().cancel(msg=self._message)
+            return
+        self._timer = self._face.loop.call_later(self._drained, self._drain)
+        self._drained = min(2 * self._drained, flows.LAST_LOOK)
+
+    # A coroutine as well: ``create_task`` and ``TaskGroup`` take no future.
+
+    def send(self, value: None) -> Any:  # Any: what the loop is told
+        """Go on, as a coroutine does."""
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:  # Any: as generators have it
+        """Have an exception raised in it, as a coroutine does."""
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        """Be awaited no more."""
+        if self._steps is not None:
+            self._steps.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _Conversion(Operation[None]):
+    """A conversion of a lock."""
+
+    _doomed = False
+
+    def __init__(self, lock: Lock, timeout: float | None, mode: LockMode, flags: int) -> None:
+        super().__init__(lock, None, timeout)
+        self._mode = mode
+        self._flags = flags
+
+    def _begin(self) -> None:
+        flows.start_convert(self._lock, self._mode, self._flags, aside=True, wake=self.wake)
+
+    def _make_flow(self) -> flows.Flow:
+        return flows.converting(self._lock, self._deadline, self._mode, self._flags, aside=True)
+
+
+class _Unlocking(Operation[None]):
+    """The end of a lock."""
+
+    _wanted = -EUNLOCK
+
+    def __init__(self, lock: Lock, timeout: float | None, invalidate: bool) -> None:
+        super().__init__(lock, None, timeout)
+        self._invalidate = invalidate
+        self._started = False
+
+    def _begin(self) -> None:
+        lock = self._lock
+        flows.check_held(lock, "unlock")
+        if lock._op:  # something is under way: the flow waits for it
+            self.step()
+        else:
+            self._started = True
+            flows.start_unlock(lock, invalidate=self._invalidate, aside=True, wake=self.wake)
+
+    def _make_flow(self) -> flows.Flow:
+        return flows.unlocking(
+            self._lock,
+            self._deadline,
+            invalidate=self._invalidate,
+            begun=self._started,
+            aside=True,
+        )
+
+
+class Request(Operation[Lock]):
+    """A lock that is asked for: ``await`` it, or enter it with ``async with``."""
+
+    def __init__(
+        self, lock: Lock, timeout: float | None, mode: LockMode, flags: int, persistent: bool
+    ) -> None:
+        super().__init__(lock, lock, timeout)
+        self._mode = mode
+        self._flags = flags
+        self._persistent = persistent
+        if persistent:
+            self._wanted = None  # pinning is left to the flow
+
+    def _begin(self) -> None:
+        engine, lock = self._face._engine, self._lock
+        engine.start(lock, REQUEST, self._mode, self._flags, aside=True, wake=self.wake)
+
+    def _make_flow(self) -> flows.Flow:
+        persistent = self._persistent
+        return flows.requesting(self._lock, self._deadline, persistent=persistent, aside=True)
 
     async def __aenter__(self) -> Lock:
-        self._lock = await self
-        return self._lock
+        return await self
 
     async def __aexit__(
         self,
@@ -204,7 +396,6 @@ class Request:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._lock is not None
         await self._lock.__aexit__(kind, error, trace)
 
 
@@ -218,7 +409,7 @@ class Lockspace:
         """See ``open``, ``create`` and ``on``; in the loop that is to use it."""
         self._engine = engine
         self.loop = asyncio.get_running_loop()
-        self._todo: deque[asyncio.Future[None]] = deque()
+        self._todo: deque[Operation[Any] | asyncio.Future[None]] = deque()  # Any: whichever
         self._scheduled = False
         self._watched: dict[int, None] = {}
         if isinstance(engine.jobs, SeamJobs):
@@ -273,7 +464,7 @@ class Lockspace:
             await _finish(pending, "close", engine.name, timeout)
             return
         done: asyncio.Future[None] = self.loop.create_future()
-        engine.close_aside(lambda _: self._woken(done))
+        engine.close_aside(lambda _: self.woken(done))
         await _within(done, "close", engine.name, timeout)
 
     async def release(self, force: bool = False, *, timeout: float | None = None) -> None:
@@ -327,32 +518,11 @@ class Lockspace:
         """
         raw, wanted = flows.resource_name(name), flows.checked_mode(mode)
         given = flows.checked_flags(flags) if flags else 0
-        return Request(self, (raw, wanted, given, timeout, value_block, persistent))
-
-    async def _request(
-        self,
-        name: bytes,
-        mode: LockMode,
-        flags: int,
-        timeout: float | None,
-        value_block: bool,
-        persistent: bool,
-    ) -> Lock:
-        deadline = self.deadline(timeout)
-        lock = Lock(self, name, 0)
+        lock = Lock(self, raw, 0)
         if value_block:
             lock._bits = _VALUE_BLOCK
-            flags |= _VALBLK
-        begin = partial(self._engine.start, lock, REQUEST, mode, flags, aside=True)
-        if deadline is None:
-            await self._ended(lock, begin, doomed=True)
-            if not (lock._op or lock._status or persistent):
-                return lock
-        else:
-            begin()
-        flow = flows.requesting(lock, deadline, persistent=persistent, aside=True)
-        await self.run(lock, flow, doomed=True)
-        return lock
+            given |= _VALBLK
+        return Request(lock, timeout, wanted, given, persistent)
 
     async def try_lock(
         self,
@@ -439,7 +609,7 @@ class Lockspace:
         def told(_: int, error: OSError | None) -> None:
             if error is not None:
                 errors.append(error)
-            self._woken(done)
+            self.woken(done)
 
         engine.jobs.put(Job(None, _ERRAND, data, told))
         await done
@@ -453,22 +623,9 @@ class Lockspace:
         """Return when a timeout that begins now ends."""
         return None if timeout is None else self._engine.backend.now() + timeout
 
-    async def _ended(self, lock: Lock, begin: Callable[..., None], *, doomed: bool) -> None:
-        """Begin an operation without timeout, and wait until it has ended."""
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        if not self._engine.threads:
-            self.watch()
-        begin(wake=partial(self._woken, waiter))
-        try:
-            await waiter
-        except BaseException:
-            self._engine.forsake(lock, doomed=doomed)
-            await self._drained(lock)
-            raise
-
-    def _woken(self, waiter: asyncio.Future[None]) -> None:
-        """Have a future finished in the loop; from any thread."""
-        self._todo.append(waiter)
+    def woken(self, what: Operation[Any] | asyncio.Future[None]) -> None:  # Any: whichever
+        """Have an operation go on, or a future finished, in the loop; from any thread."""
+        self._todo.append(what)
         if self._scheduled:
             return
         jobs = self._engine.jobs
@@ -484,53 +641,15 @@ class Lockspace:
         except RuntimeError:  # the loop is closed: nobody is there to be told
             self._todo.clear()
 
-    async def run(self, lock: Lock, flow: flows.Flow, *, doomed: bool) -> None:
-        """Run a flow in this task; cancelled, leave nothing behind."""
-        try:
-            for seconds in flow:
-                if seconds is not None and seconds < 0:
-                    await asyncio.sleep(-seconds)
-                else:
-                    await self._settled(lock, seconds)
-        except LockError:
-            raise
-        except BaseException:
-            self._engine.forsake(lock, doomed=doomed)
-            await self._drained(lock)
-            raise
-
-    async def _drained(self, lock: Lock) -> None:
-        """Wait until the engine has seen to a forsaken operation, unless locking is suspended."""
-        look = flows.FIRST_LOOK
-        while lock._op and not self._engine.suspended():
-            await self._settled(lock, look)
-            look = min(2 * look, flows.LAST_LOOK)
-
-    async def _settled(self, lock: Lock, seconds: float | None) -> None:
-        """Wait until the lock's operation has ended, so many seconds at most."""
-        engine = self._engine
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        if not engine.watch(lock, partial(self._woken, waiter)):
-            return
-        timer = None
-        if not engine.threads:
-            self.watch()
-        if seconds is not None:
-            timer = self.loop.call_later(seconds, _finish_future, waiter)
-        try:
-            await waiter
-        finally:
-            if timer is not None:
-                timer.cancel()
-        engine.jobs.look()
-
     def _do(self) -> None:
         self._scheduled = False
         todo = self._todo
         while todo:
-            waiter = todo.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+            what = todo.popleft()
+            if isinstance(what, Operation):
+                what.go_on()
+            elif not what.done():
+                what.set_result(None)
 
     # ---- without threads the loop itself reads --------------------------------------------------
 
