@@ -238,6 +238,33 @@ def test_close_drops_the_locks(world: Places) -> None:
     world.eventually(lambda: world.locks() == [], "the end of the locks")
 
 
+def test_close_gives_every_descriptor_back(live: Places) -> None:
+    """A program that opens and closes all day, waiting in threads, keeps no descriptor."""
+    backend = live.process()
+    holder = Lockspace.open(live.process(), NAME)
+
+    def use() -> None:
+        with Lockspace.open(backend, NAME) as space:
+            with suppress(LockTimedOutError):
+                space.lock("res", timeout=0.01)
+            thread = threading.Thread(target=wait, args=[space])
+            thread.start()
+            live.eventually(lambda: any(each.waits for each in live.locks()), "one that waits")
+        thread.join(PATIENCE)
+
+    def wait(space: Lockspace) -> None:
+        with suppress(LockspaceClosedError):
+            space.lock("res")
+
+    with holder.lock("res", EX):
+        use()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            use()
+        assert len(os.listdir("/proc/self/fd")) == before
+    holder.close()
+
+
 def test_nothing_can_be_asked_of_a_closed_lockspace(world: Places) -> None:
     """Every call says that it is closed: EBADF."""
     space = Lockspace.open(world.process(), NAME)

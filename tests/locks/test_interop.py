@@ -91,6 +91,8 @@ class Partner:
         self.process.stdin.close()
         self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 @pytest.fixture(scope="session")

@@ -631,6 +631,10 @@ class Engine:
         if not isinstance(self._calls, deque):
             self._calls.end()
         self._follow(gate, self.backend.now() + patience)
+        with self._mutex:
+            if self._bell >= 0 and not self._leading:
+                os.close(self._bell)
+                self._bell = -1
         return True
 
     def close_aside(self, told: Callable[[OSError | None], None]) -> None:
