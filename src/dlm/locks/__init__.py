@@ -3,8 +3,10 @@
 Decides: what is public. May not know: any backend (``dlm.connect`` gives one).
 
 ==============  =================================================================================
-``api``         the blocking face: Lockspace, Lock, Mutex
+``api``         the blocking face: Lockspace, Mutex
+``lock``        its locks
 ``aio``         the asyncio face, of the same shape; imported by those who want it
+``operations``  its locks, and what a task awaits
 ``errors``      what they raise
 ``flows``       what an operation is made of: waiting, cancelling, pinning, undoing
 ``engine``      one open file, shared by threads and tasks: who reads it, who is woken
@@ -18,7 +20,7 @@ Decides: what is public. May not know: any backend (``dlm.connect`` gives one).
 
 from __future__ import annotations
 
-from dlm.locks.api import Lock, Lockspace, Mutex
+from dlm.locks.api import Lockspace, Mutex
 from dlm.locks.errors import (
     DeadlockError,
     Ending,
@@ -33,6 +35,7 @@ from dlm.locks.errors import (
     NoLockspaceError,
     WouldBlockError,
 )
+from dlm.locks.lock import Lock
 from dlm.locks.raw import Completion
 from dlm.locks.space import Orphan
 from dlm.terms import LockFlag, LockId, LockMode, StatusFlag
