@@ -1,6 +1,6 @@
 # Every target does all its own set-up: a virtual environment in .venv from Python 3.11 or newer.
 .DELETE_ON_ERROR:
-.PHONY: demo test check replay mutation traces vm vm-cluster vm-all fixtures bench cdefs clean
+.PHONY: demo test check replay mutation traces vm vm-cluster vm-all fixtures bench bench-vm cdefs reference clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -64,6 +64,14 @@ fixtures: $(READY_VM)
 
 bench: $(READY)
 	set -e; for each in bench/*.py; do $(BIN)/python "$$each"; done
+
+# What needs a kernel's DLM: dlm.locks against C programs on libdlm, in a guest.
+bench-vm: $(READY_VM)
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run --exec 'python bench/locks.py --require'
+
+# Generate docs/locks/reference.md from the docstrings of dlm.locks.
+reference: $(READY)
+	$(BIN)/python docs/locks/make_reference.py
 
 # Generate src/dlm/abi/_cdefs.py from the headers in cdefs/.
 cdefs: $(READY)

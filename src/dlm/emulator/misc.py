@@ -154,6 +154,15 @@ class MiscFile:
         if pending is not None:
             pending.result()
 
+    def change_mode(self, mode: int) -> None:
+        """Let others open the device, or no more."""
+        self._check(True)
+        self._boot.device_modes[self.name] = mode
+
+    def disown(self) -> None:
+        """In the child of a fork(2), which has a copy of the whole world: nothing to let go of."""
+        self._open = False
+
     def begin_close(self) -> Pending | None:
         """Close the file for its holder; None when nothing sleeps."""
         if not self._open:

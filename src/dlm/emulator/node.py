@@ -64,6 +64,8 @@ class Boot:
         self.on_hazard = node.on_hazard
         self._born = scheduler.now
         self._calls: dict[CallId, tuple[Pending, bool]] = {}
+        self.device_modes: dict[str, int] = {}
+        """Permissions of devices where they are not 0600."""
         self._devices: dict[str, tuple[int, Opener]] = {}
         self.tree.root.entries["debug"] = Directory(mode=0o700)
         self.mount_configfs()
@@ -146,6 +148,7 @@ class Boot:
     def unregister_device(self, name: str) -> None:
         """Remove a misc device; files that are open on it stay usable."""
         minor, _ = self._devices.pop(name)
+        self.device_modes.pop(name, None)
         self._misc_uevent("remove", name, minor)
 
     def find_device(self, name: str) -> Opener | None:

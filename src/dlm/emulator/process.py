@@ -100,7 +100,8 @@ class Process:
         opener = boot.find_device(name)
         if opener is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        if not (self.privileged or DEVICE_MODE & stat.S_IROTH):
+        mode = boot.device_modes.get(name, DEVICE_MODE)
+        if not (self.privileged or mode & stat.S_IROTH):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), name)
         file = opener(self, name, flags)
         taken = self.files.values()
@@ -186,6 +187,10 @@ class Process:
     def describe(self) -> str:
         """Return ``emulator:<node>``."""
         return f"emulator:{self._boot.name}"
+
+    def concurrent(self) -> bool:
+        """Say that only one thread may make calls: the cluster's."""
+        return False
 
     def process_id(self) -> int:
         """Return this process's id."""
