@@ -418,6 +418,21 @@ def test_a_lockspace_that_the_kernel_stopped_when_its_manager_died_is_explained(
     assert last_line(shell).split()[3:6] == ["running", "2", "2"]
 
 
+def test_lockspaces_without_any_node_are_explained() -> None:
+    """A dlm_controld that ends takes all nodes along, not the lockspaces: no start without one."""
+    shell = Shell("nodea")
+    shell.start()
+    process = shell.cluster.node("nodea").process()
+    for directory in ("spaces/test/nodes/1", "spaces/test", "comms/1"):
+        process.remove_directory(f"config/dlm/cluster/{directory}")
+    process.remove_directory("config/dlm/cluster")
+    assert "no node was set as this one: dlm_tool set_local <nodeid> <ipaddr>" in (
+        shell.run("ls").out.splitlines()
+    )
+    shell.do("stop test", "set_local 1 10.0.0.1", "start test 2 0 1", "poll_done test 2")
+    assert last_line(shell).split()[3:6] == ["running", "2", "2"]
+
+
 def test_hints_are_in_the_json_of_ls_too() -> None:
     """Of the nodes on the outside, of a lockspace with it."""
     shell = Shell("nodea")

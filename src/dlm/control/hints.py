@@ -85,8 +85,12 @@ def _stopped_by_others(seen: Seen, state: LockspaceState) -> Hint | None:
     )
 
 
-def node_hints(nodes: Nodes, known: dict[int, NodeState]) -> tuple[Hint, ...]:
-    """Return what there is to see to in the nodes that were set, or half set."""
+def node_hints(nodes: Nodes, known: dict[int, NodeState], lockspaces: bool) -> tuple[Hint, ...]:
+    """Return what there is to see to in the nodes that were set, or half set.
+
+    ``lockspaces`` says whether there is any: none starts without this node, and a dlm_controld that
+    ends has removed all nodes.
+    """
     found: list[Hint] = []
     for nodeid, node in sorted(known.items()):
         if node.is_half_set(nodes.comms.get(nodeid)):
@@ -97,6 +101,6 @@ def node_hints(nodes: Nodes, known: dict[int, NodeState]) -> tuple[Hint, ...]:
             command = f"set_node {comm.nodeid} <ipaddr>"
             found.append(Hint(f"node {comm.nodeid} has no address", (command,)))
     ours = any(node.local and node.addresses for node in known.values())
-    if nodes.comms and nodes.local is None and not ours:
+    if (nodes.comms or lockspaces) and nodes.local is None and not ours:
         found.append(Hint("no node was set as this one", ("set_local <nodeid> <ipaddr>",)))
     return tuple(found)

@@ -92,7 +92,7 @@ def snapshot() -> Plan[NodeView]:
         for comm in nodes.comms.values()
     )
     local = nodes.local.nodeid if nodes.local else None
-    hints = () if known is None else node_hints(nodes, known)
+    hints = () if known is None else node_hints(nodes, known, bool(views))
     return NodeView(local, settings, controller, tuple(views), hints)
 
 
