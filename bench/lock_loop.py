@@ -73,6 +73,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as directory:
             program = build(directory)
             bring_up(KernelBackend())
+            subprocess.run(["udevadm", "settle"], check=True)  # libdlm looks in /dev/misc only
             pairs = [
                 (
                     loop(emulated, LOOPS),

@@ -276,7 +276,7 @@ def test_dry_run_of_a_release_and_of_locks(running: Shell) -> None:
         "write dlm-control REMOVE_LOCKSPACE test FORCEFREE",
         "wait until test leaves",
         "write /sys/kernel/dlm/test/event_done 0",
-        "wait for every open file on dlm_test to be closed",
+        "wait for every open file on dlm_test to be closed, and other nodes to let go",
     ]
     assert running.run("lock test bar PR --dry-run").out.splitlines() == [
         "write dlm_test LOCK PR on bar",

@@ -366,7 +366,7 @@ def test_locks_end_in_the_order_of_their_making(lockspace: Lockspace) -> None:
 def test_exit_closes_files_in_the_order_of_their_descriptors(
     lockspace: Lockspace, other: Machine
 ) -> None:
-    """An open(2) takes the lowest free descriptor, and exit(2) closes the lowest first."""
+    """An open(2) takes the lowest free descriptor, and exit(2) lets the highest go first."""
     keeper = lockspace.open()
     spare = LockFile(other.open_device(lockspace.device_name))
     second = LockFile(other.open_device(lockspace.device_name))
@@ -379,7 +379,7 @@ def test_exit_closes_files_in_the_order_of_their_descriptors(
     other.backend.close()
 
     lockspace.machine.eventually(lambda: lockspace.find(2) is None, "the end of the process")
-    assert keeper.results() == [Cast(waiting[1]), Cast(waiting[0])]
+    assert keeper.results() == [Cast(waiting[0]), Cast(waiting[1])]
 
 
 # ---- adopting -----------------------------------------------------------------------------------

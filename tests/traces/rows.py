@@ -5,7 +5,7 @@ devices) and of stories (11); where there is no trace, why.
 May not know: how a trace is made.
 
 ``REFUSALS``: what is asked -> (trace, operation, errno, kernels); the test finds such an operation.
-``STORIES``: what is told -> the function of lockstories that tells it.
+``STORIES``, ``TWO_NODES``: what is told -> the story of lockstories or twonodes that tells it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ class Shown(Record):
     where: str = ""
     kernels: tuple[str, ...] = ALL
 
+
+_YOUNG = ("3-names", "4.7-exit", "4.11-lockspaces")
+NOT_RECORDED: dict[str, tuple[str, ...]] = {
+    "5.10": (*_YOUNG, "4.7-close", "4.9-results", "6.1-stopped"),
+    "6.12": _YOUNG,
+}
+"""Scripts that no guest of a kernel has played yet: `make traces KERNEL=…` does that."""
 
 REFUSALS: dict[str, Shown] = {
     # ---- 1 configfs ----
@@ -68,7 +75,7 @@ REFUSALS: dict[str, Shown] = {
     "1.4 addr is not readable": Shown("1.4-comms", "get", "EACCES", "1/addr"),
     "1.4 addr: length": Shown("1.4-comms", "put", "EINVAL", "1/addr"),
     "1.4 addr: too many": Shown("1.4-comms", "put", "ENOSPC", "1/addr"),
-    "1.4 addr: again": Shown("1.4-comms", "put", "EEXIST", "1/addr", LATER),
+    "1.4 addr: again": Shown("1.4-comms", "put", "EEXIST", "1/addr", ("6.1", "7.2")),
     "1.4 addr: again, other comm": Shown("1.4-comms", "put", "EEXIST", "2/addr", ("6.1", "6.12")),
     "1.4 addr_list is not writable": Shown("1.4-comms", "put", "EACCES", "1/addr_list"),
     "1.4 mark before addr": Shown("1.4-comms", "put", "ENOENT", "1/mark", LATER),
@@ -211,6 +218,32 @@ STORIES: dict[str, str] = {
     "11.4 a file with a granted EX closes": "value_lost_holder",
     "11.4 a file with a waiting EX closes": "value_lost_holder",
     "11.4 results unread": "value_unread",
-    "11.5 a node dies": "",
 }
-"""Each row of section 11, and the story that tells it; "": two nodes, fixtures two-node-*."""
+"""Each row of sections 11.1 to 11.4, and the function of lockstories that tells it."""
+
+TWO_NODES: dict[str, str] = {
+    "5.7, 5.8 a master's copy": "foreign-ids",
+    "5.10 grants across nodes": "grants",
+    "5.11 conversion deadlock across nodes": "conversions",
+    "5.12 blocking ASTs across nodes": "blocking",
+    "5.4 value blocks across nodes": "values",
+    "4.4.6, 4.7, 4.8 orphans of another node": "orphans",
+    "6.1 requests to a node that is stopped": "stopped",
+    "6.3 locks of a node that died": "holder-dies",
+    "6.4 a clean leave": "leaving",
+    "6.4 a new master": "master-dies",
+    "6.4 a return": "coming-back",
+    "6.5 operations in flight": "in-flight",
+    "6.6 conversions after a recovery": "waiters-outlive",
+    "6.7 value blocks after a recovery": "master-dies",
+    "6.2 death of a directory node": "directory-dies",
+    "11.5 master 1; node 2 EX with VALBLK": "holder-dies",
+    "11.5 master 1; node 2 EX without VALBLK": "holder-dies",
+    "11.5 master 2; node 1 NL, PR, CR with VALBLK": "master-dies",
+    "11.5 master 2; node 1 NL without VALBLK": "master-dies",
+    "11.5 node 1 EX waits for node 2's EX": "waiters-outlive",
+    "11.5 node 1 NL to EX with VALBLK waits": "waiters-outlive",
+    "11.5 lookup in flight": "in-flight",
+    "11.5 conversion in flight": "in-flight",
+}
+"""Each row that takes two nodes, and the story of twonodes that tells it."""

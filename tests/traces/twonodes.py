@@ -98,10 +98,12 @@ class Two:
         self.settle()
 
     def down(self, *, alone: bool) -> None:
-        """Remove the lockspace, from node 2 first, unless node 1 is alone."""
+        """Remove the lockspace from node 1, which must be alone for that.
+
+        A node that leaves while the other stays may wait three minutes for the end of connections.
+        """
         if not alone:
-            self.other.down(self.controls[2])
-            self.go_on()
+            self.lose()
         self.one.down(self.controls[1])
 
 
@@ -338,6 +340,10 @@ def leaving(two: Two) -> None:
     g.close()
     two.results(f)
     two.look()
+    two.other.down(two.controls[2])
+    two.go_on()
+    f.results()
+    two.look(two.one)
 
 
 # ---- node 2 dies --------------------------------------------------------------------------------
@@ -572,10 +578,12 @@ DYING: dict[str, Story] = {
 """Stories in which node 2 loses power."""
 
 STORIES = {**ALIVE, **DYING}
+ALONE = {"leaving", *DYING} - {"coming-back"}
+"""Stories at whose end node 1 is alone."""
 
 
 def play(two: Two, name: str) -> None:
     """Tell one story from the beginning, and clean up after it."""
     two.up()
     STORIES[name](two)
-    two.down(alone=name in DYING and name != "coming-back")
+    two.down(alone=name in ALONE)

@@ -639,9 +639,8 @@ EVIDENCE: Evidence = SECTION_4 | SECTION_5
 SHOWN_BY: dict[str, str] = {
     "4.3 effect": "4.5-reading",
     "4.4.1 debugfs before device": "4.4.2-use-count",
-    "4.4.2 master copies": "two-node",
-    "4.4.5 remote request in flight": "two-node",
-    "4.11 master copies": "two-node",
+    "4.4.5 remote request in flight": "two-node-in-flight",
+    "4.11 master copies": "two-node-grants",
     "4.4.1 failed create stops the comms": "4.4.1-create",
     "4.4.2 waits for files": "4.4.2-use-count",
     "4.4.2 directory while it waits": "4.4.2-use-count",
@@ -673,6 +672,7 @@ UNCOVERED: dict[str, str] = {
     "4.4.1 misc device fails": "needs every dynamic minor in use",
     "4.4.1 flags between nodes": "two nodes whose recovery never ends",
     "4.4.2 EPERM": "a trace is recorded by root",
+    "4.4.2 master copies": "no trace removes a lockspace that has nothing but master copies",
     "4.4.2 closing of connections": "needs a peer that does not answer, and minutes",
     "4.4.2 kernel-side levels": "not reachable from user space",
     "4.4.6 recorded pid": "not compared: pids are the recording machine's",
@@ -688,6 +688,14 @@ UNCOVERED: dict[str, str] = {
     "5.8 3": "the same",
 }
 """Rows that no trace covers, and why."""
+
+NEEDS_TWO = frozenset(
+    {
+        *("4.4.5 remote request in flight", "4.11 master copies"),
+        *("4.4.6 other node", "4.4.6 remote purge does not wait", "5.7 in flight", "5.8 1"),
+    }
+)
+"""Rows that only traces of two nodes can cover."""
 
 _ALL_4 = tuple(row for row in ROWS if row.startswith("4"))
 

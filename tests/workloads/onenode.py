@@ -33,6 +33,10 @@ Answer = TypeVar("Answer")
 Steps = Generator[Line, Line, Answer]
 """Operations out, results in."""
 
+NO_EVENT = "none"
+ATTEMPTS = 5
+"""Opens in a row of which one is surely for writing."""
+
 HOLE = 0x7A7A7A7A
 """A number that stands where a saved one will be put."""
 
@@ -151,13 +155,16 @@ class OneNode:
         request = self.requests.create(name.encode(), flags)
         how = {"async": waiting, "save": f"minor_{name}"}
         yield from self.do("write", fd="c", hex=request.hex(), **how)
-        yield from self.do("settle")
+        # A call that has begun may take a while to get to work: its first event says that it has.
+        header = ""
+        while header not in (f"add@/kernel/dlm/{name}", NO_EVENT):
+            header = (yield from self.do("uevent")).get("header", NO_EVENT)
         yield from self.do("list", path=f"dlm/{name}")
         join = rng.random()
         if join < 0.1 and self.spaces:
             yield from self.put(f"dlm/{name}/event_done", rng.choice(("-5", "-1", "-110")))
             yield from self.do("wait", **{"async": waiting})
-            yield from self.events()
+            yield from self.events(2)
             return
         if rng.random() < 0.5:
             yield from self.put(f"dlm/{name}/id", str(rng.randrange(1 << 32)))
@@ -169,7 +176,7 @@ class OneNode:
         result = yield from self.do("wait", **{"async": waiting})
         if "errno" in result:
             return
-        yield from self.events()
+        yield from self.events(2)
         space = Space(name)
         self.spaces.append(space)
         for _ in range(rng.choice((1, 2, 3))):
@@ -200,16 +207,16 @@ class OneNode:
         while space.files:
             yield from self.close(space.files[-1])
         result = yield from self.do("wait", **{"async": waiting})
-        yield from self.events()
+        yield from self.events(3 if space.uses == 1 and "errno" not in result else 0)
         if "errno" not in result:
             space.uses -= 1
         if space.uses == 0:
             self.spaces.remove(space)
         yield from self.keep_open()
 
-    def events(self) -> Steps[None]:
+    def events(self, most: int) -> Steps[None]:
         """Read some of the events of a create or remove; later ones give the rest."""
-        for _ in range(self.rng.choice((0, 2, 3, 3))):
+        for _ in range(self.rng.choice((0, most, most))):
             yield from self.do("uevent")
 
     def second_space(self) -> Steps[None]:
@@ -308,7 +315,9 @@ class OneNode:
     def keep_open(self) -> Steps[None]:
         """See that every lockspace has a file that can be written to."""
         for space in self.spaces:
-            while not any(file.writes for file in space.files):
+            for _ in range(ATTEMPTS):
+                if any(file.writes for file in space.files):
+                    break
                 yield from self.open(space)
 
     # ---- locks ----------------------------------------------------------------------------------

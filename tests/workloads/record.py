@@ -30,7 +30,7 @@ from tests.workloads.words import Line
 Keep = Callable[[Line], object]
 
 OPERATIONS = 400
-PATIENCE = Patience(pending=0.1, quiet=0.1, uevent=0.5)
+PATIENCE = Patience(pending=0.1, quiet=0.1, uevent=5.0)
 """A guest's DLM does what it does at once: these are the kernel's own seconds, and many."""
 
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlm.cli.emulated import Emulated
 from dlm.errors import NoDlmError
@@ -30,7 +31,11 @@ from tests.traces.twonodes import ADDRESSES, Two
 from tests.workloads.record import Keep, differences, seeds_of
 from tests.workloads.twonodes import TwoNodes
 
+if TYPE_CHECKING:
+    from tests.vm.guests import Guest
+
 OPERATIONS = 100
+ATTEMPTS = 20
 
 
 def record(
@@ -54,7 +59,7 @@ def record(
         while True:
             operation = steps.send(recorder.do(operation))
     except StopIteration:
-        two.down(alone=workload.alone)
+        two.down(alone=True)
         return recorder.trace(comment)
     finally:
         recorder.close()
@@ -79,9 +84,10 @@ class Pair:
     def record(self, seed: int, operations: int, lost: Path) -> Trace:
         """Record one seed; ``lost`` has its lines as long as it is under way."""
         for guest in self._lab.guests:
+            if guest.has_power:
+                reach(guest)
             freshen(guest)
-            with suppress(NoDlmError), guest.backend():
-                pass  # the first connection after a boot may be lost
+            reach(guest)
         with ExitStack() as processes, lost.open("w", buffering=1) as file:
             guests = Guests(self._lab, processes)
             backends = [guests.process(node) for node in (1, 2)]
@@ -89,6 +95,14 @@ class Pair:
             trace = record(seed, operations, backends, guests, self.release, keep)
         lost.unlink()
         return trace
+
+
+def reach(guest: Guest) -> None:
+    """Try until a connection to a guest holds: one soon after its boot may be lost."""
+    for _ in range(ATTEMPTS):
+        with suppress(NoDlmError), guest.backend():
+            return
+        guest.run("sleep 1", quiet=True)
 
 
 def main() -> int:

@@ -175,8 +175,8 @@ def listing(world: OneNode) -> Nothing:
         f"{CLUSTER}/toss_secs",
     )
     if rng.random() < 0.2:
-        files = ("state", "flags", "send_queue_count", "version")
-        yield from world.get(f"debug/dlm/comms/{rng.choice((1, 2, 3))}/{rng.choice(files)}")
+        shown = ("state", "flags", "send_queue_count", "version")
+        yield from world.get(f"debug/dlm/comms/{rng.choice((1, 2, 3))}/{rng.choice(shown)}")
         return
     yield from world.do(rng.choice(("list", "mode")), path=rng.choice(paths))
 

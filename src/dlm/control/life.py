@@ -123,7 +123,9 @@ def release(name: str, *, answer: bool = True, force: bool = False) -> Plan[None
         yield from _end(seen)
         return
     try:
-        yield Result(begun, f"every open file on dlm_{name} to be closed")
+        yield Result(
+            begun, f"every open file on dlm_{name} to be closed, and other nodes to let go"
+        )
     except RefusedError:
         if not again or (yield from _is_same(seen)):
             yield from _end(seen)

@@ -53,8 +53,8 @@ class Machines(Protocol):
 class Patience:
     """Seconds, of the backends' own clock, that are waited at most."""
 
-    wait: float = 60.0
-    """For the return of a call."""
+    wait: float = 300.0
+    """For the return of a call: a node that leaves may wait three minutes for its peers."""
     pending: float = 0.5
     """For a call that is said to sleep to show that it does not."""
     uevent: float = 2.0

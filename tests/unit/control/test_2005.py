@@ -169,7 +169,7 @@ def test_the_writes_of_each_verb(abi: str) -> None:
         "write dlm-control REMOVE_LOCKSPACE test FORCEFREE",
         "wait until test leaves",
         LEAVE[abi],
-        "wait for every open file on dlm_test to be closed",
+        "wait for every open file on dlm_test to be closed, and other nodes to let go",
     ]
     world.stop("nodea")
     assert lines(start("test", 2, [1, 2]), world) == [f"write {TEST}/members 1 2", START[abi]]
