@@ -216,7 +216,7 @@ class Process:
             self._boot.begin(self._close_files(), f"exit of {self.pid}")
 
     def _close_files(self) -> Body:
-        # Linux kernel/task_work.c, task_work_run(): the last to be put is the first to be released, so
+        # Linux kernel/task_work.c, task_work_run(): the last to be put is the first to be released:
         # the highest descriptor goes first; an open(2) takes the lowest that is free. Seen on 6.1.
         for file in sorted(self.files, key=self.files.__getitem__, reverse=True):
             pending = file.begin_close()
