@@ -601,7 +601,9 @@ def test_purge_of_the_orphans_of_one_process(
     assert lockspace.find(mine) is not None
 
 
-CONNECTS_TO_NOBODY = "5.10 then tries to connect: no remove returns for minutes, and rmdir is an oops"
+CONNECTS_TO_NOBODY = (
+    "5.10 then tries to connect: no remove returns for minutes, and rmdir is an oops"
+)
 
 
 def purge_elsewhere(file: LockFile, profile: KernelProfile, nodeid: int, pid: int) -> bool:
