@@ -143,18 +143,21 @@ def test_what_a_dead_dlm_controld_leaves_is_shown_as_left_behind(guest: Guest) -
 
 
 def test_no_other_dlm_controld_cleans_up(guest: Guest) -> None:
-    """It does not even start where somebody's lockspaces are."""
+    """It does not even start where somebody's lockspaces are, and takes the nodes along."""
     guest.controller.start()
     guest.controller.wait_ended()
     assert "found uncontrolled lockspace test" in guest.controller.log("dlm_controld")
     assert sorted(guest.backend.list_directory("dlm")) == ["forced", "test"]
+    assert guest.run("ls")[1].splitlines()[3] == (
+        "no node was set as this one: dlm_tool set_local <nodeid> <ipaddr>"
+    )
 
 
 def test_the_commands_of_ls_clean_up(guest: Guest) -> None:
     """As they stand there; the one that was started from here runs on, the other has gone."""
     for line in guest.run("ls")[1].splitlines()[3:]:
         for command in re.findall(r"dlm_tool (.*?)(?:, then|$)", line):
-            assert guest.run(command)[0] == 0
+            assert guest.run(command.replace("<nodeid> <ipaddr>", "1 127.0.0.1"))[0] == 0
     assert guest.run("poll_done forced 2 --timeout 60")[0] == 0
     assert guest.backend.list_directory("dlm") == ["forced"]
     assert "dlm_test" not in guest.backend.misc_devices()
