@@ -30,6 +30,7 @@ class Run:
 RUNS = (
     Run("the contract suite", ("tests/contract",), EVERY),
     Run("calls that sleep in the kernel", ("tests/vm/test_kernel_room.py",), EVERY),
+    Run("the lock API", ("tests/locks",), EVERY),
     Run("a session with `dlm_tool`, every file and event", ("tests/vm/test_tool.py",), EVERY),
     Run(
         "guests that see each other and lose power",
@@ -49,6 +50,12 @@ RUNS = (
         ("6.1", "6.12", "7.2"),
         guests=3,
         together=True,
+    ),
+    Run(
+        "the lock API across nodes, the death of a node",
+        ("tests/vm/cluster/test_locks.py",),
+        ("6.1", "7.2"),
+        guests=3,
     ),
 )
 """In the order of the document's rows."""
