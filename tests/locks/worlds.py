@@ -12,6 +12,7 @@ the same cluster behind sockets, in real time, so that threads and separate proc
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -328,3 +329,4 @@ class RealWorld(Places):
             for view in self._views:
                 view.close()
             self._world.finish(reload=False)
+            shutil.rmtree("/run/dlm", ignore_errors=True)  # what dlm.control remembers

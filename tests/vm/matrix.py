@@ -31,6 +31,7 @@ RUNS = (
     Run("the contract suite", ("tests/contract",), EVERY),
     Run("calls that sleep in the kernel", ("tests/vm/test_kernel_room.py",), EVERY),
     Run("new random traces, replayed", ("tests/vm/test_random_traces.py",), EVERY),
+    Run("the lock API", ("tests/locks",), EVERY),
     Run("a session with `dlm_tool`, every file and event", ("tests/vm/test_tool.py",), EVERY),
     Run("`start` and `stop` killed at every write", ("tests/vm/test_interrupted.py",), ("6.1",)),
     Run("beside Debian's dlm_controld", ("tests/vm/test_beside.py",), ("6.1",)),
@@ -52,6 +53,12 @@ RUNS = (
         ("6.1", "6.12", "7.2"),
         guests=3,
         together=True,
+    ),
+    Run(
+        "the lock API across nodes, the death of a node",
+        ("tests/vm/cluster/test_locks.py",),
+        ("6.1", "7.2"),
+        guests=3,
     ),
 )
 """In the order of the document's rows."""

@@ -264,7 +264,11 @@ class Engine:
             self._lose(error)
             return False
         token, status, lock_id, flags, bast_mode, at = unpack_result(data)
-        self._hand(token, status, lock_id, flags, bast_mode, at, data)
+        entry = self.table.get(token)
+        if entry is not None and not at:
+            entry._took(status, lock_id, flags, bast_mode, None)
+        else:
+            self._hand(token, status, lock_id, flags, bast_mode, at, data)
         return True
 
     def _hand(
