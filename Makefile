@@ -1,6 +1,6 @@
 # Every target does all its own set-up: a virtual environment in .venv from Python 3.11 or newer.
 .DELETE_ON_ERROR:
-.PHONY: demo test check replay mutation traces vm bench cdefs clean
+.PHONY: demo test check replay mutation traces vm vm-cluster vm-all fixtures bench bench-vm cdefs reference clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,11 +45,33 @@ traces: $(READY_VM)
 	    --exec 'python -m tests.traces.record $$DLM_VM_RESULTS/keep'
 	$(BIN)/python -m dlm trace replay fixtures/traces/$(KERNEL)/directed-*.jsonl.gz
 
+# KERNEL=5.10, 6.1, 6.12 or 7.2; for vm-cluster also one for each node: KERNEL=6.1,6.12,7.2.
 vm: $(READY_VM)
-	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run
+	$(BIN)/python tests/vm/run --kernel $(or $(KERNEL),6.1)
+
+vm-cluster: $(READY_VM)
+	$(BIN)/python tests/vm/run --kernel $(or $(KERNEL),6.1) --cluster
+
+vm-all: $(READY_VM)
+	$(BIN)/python tests/vm/run --all
+
+# Record fixtures/sysfs/ anew on the real kernels, one after the other, or on one: KERNEL=7.2.
+fixtures: $(READY_VM)
+	set -e; for kernel in $(or $(KERNEL),5.10 6.1 6.12 7.2); do \
+	    echo "recording the trees of $$kernel"; \
+	    PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run --kernel $$kernel --record; \
+	done
 
 bench: $(READY)
 	set -e; for each in bench/*.py; do $(BIN)/python "$$each"; done
+
+# What needs a kernel's DLM: dlm.locks against C programs on libdlm, in a guest.
+bench-vm: $(READY_VM)
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run --exec 'python bench/locks.py --require'
+
+# Generate docs/locks/reference.md from the docstrings of dlm.locks.
+reference: $(READY)
+	$(BIN)/python docs/locks/make_reference.py
 
 # Generate src/dlm/abi/_cdefs.py from the headers in cdefs/.
 cdefs: $(READY)

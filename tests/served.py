@@ -60,12 +60,17 @@ class Served:
         self._clients.append(client)
         return client
 
+    def cut(self) -> None:
+        """End the server, whoever is connected."""
+        if self._thread.is_alive():
+            self.server.stop()
+            self._thread.join()
+            self.server.close()
+
     def close(self) -> None:
         """End every connection, then the server; a bug that it met fails the test."""
         for client in self._clients:
             client.close()
-        self.server.stop()
-        self._thread.join()
-        self.server.close()
+        self.cut()
         shutil.rmtree(self.directory)
         assert not [line for line in self.log if "a bug" in line], self.log

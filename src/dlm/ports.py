@@ -151,6 +151,16 @@ class Device(Protocol):
     def close(self) -> None:
         """Close the file (sleeps while its lockspace is stopped); closing twice is fine."""
 
+    def change_mode(self, mode: int) -> None:
+        """fchmod(2): who may open the device, 0o600 and the like."""
+
+    def disown(self) -> None:
+        """In the child of a fork(2): let go of the copy that it inherited, without a word.
+
+        Else the file, and what hangs on it, would outlive the parent. Never sleeps: the parent's
+        own copy is still open.
+        """
+
 
 class Uevent(Record):
     """One kernel event: the header line ``add@/kernel/dlm/test`` and the keys in order."""
@@ -256,6 +266,9 @@ class Backend(Protocol):
 
     def process_id(self) -> int:
         """Return this process's id as the kernel records it with locks."""
+
+    def concurrent(self) -> bool:
+        """Say whether several threads may make calls of this process at once."""
 
     def close(self) -> None:
         """Exit: close every file of this process."""

@@ -176,6 +176,16 @@ class KernelProfile:
     """Unused resources are looked at every scan_secs (up to 6.9); else freed when due (6.10)."""
     unreachable_fails: bool
     """A new member without an address ends the recovery with ENOENT (6.12)."""
+    empty_write_fault: bool
+    """A write of no bytes to configfs is EFAULT (5.13); else it returns 0."""
+    guards_transport: bool
+    """Port and protocol are EBUSY while a lockspace exists, and protocol is 0 or 1; in 5.10 any
+    number is taken at any time."""
+    refuses_known_address: bool
+    """An address that its node has already is EEXIST; in 5.10 it is filed again."""
+    mark_follows_address: bool
+    """A comm's mark needs an address (ENOENT), and 0 takes the cluster's; in 5.10 it is a plain
+    number."""
     minors_from: int
     """The misc minor of dlm_plock on an otherwise quiet machine."""
     minors_step: int
@@ -189,22 +199,16 @@ class KernelProfile:
     """A lockspace that leaves is not found by its minor any more (6.12)."""
     reserved_flag: bool
     """Flag 0x10 of a create is the kernel's own and refused (6.11)."""
+    debugfs_writable: bool
+    """Testers may write ``<ls>_locks`` and ``<ls>_waiters`` in debugfs: their mode is 0644, else
+    0444 (5.10)."""
     debug_comms: str
     """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
     "member" (6.1), with the first "address" (6.6)."""
     takes_any_target: bool = False
     """A message to a node that nobody configured is taken and goes nowhere (5.10)."""
-    empty_write_fails: bool = True
-    """A configfs write of no bytes is EFAULT; it did nothing before configfs took iterators (5.10).
-    """
-    checks_protocol: bool = True
-    """protocol is 0 or 1, and neither it nor tcp_port changes while there is a lockspace (6.1)."""
-    checks_addresses: bool = True
-    """No address twice for one node, no mark for a node without one (6.1)."""
     listen_error: str = "EADDRNOTAVAIL"
     """What a create gives that cannot bind to the local address (EADDRINUSE in 5.10)."""
-    debug_writable: bool = True
-    """debugfs shows <ls>_locks and <ls>_waiters as writable (6.1)."""
     control: str = "configfs"
     """The dialect of control: "configfs", or one of 2005: "event" (April), "members" (July)."""
     locks_by_id: bool = False
@@ -219,11 +223,7 @@ class KernelProfile:
 _5_10 = KernelProfile(
     name="5.10",
     takes_any_target=True,
-    empty_write_fails=False,
-    checks_protocol=False,
-    checks_addresses=False,
     listen_error="EADDRINUSE",
-    debug_writable=False,
     merged_results=True,
     ids_free_when_read=True,
     node_id_from_name=False,
@@ -235,26 +235,32 @@ _5_10 = KernelProfile(
     padded_names=False,
     scans_periodically=True,
     unreachable_fails=False,
+    empty_write_fault=False,
+    guards_transport=False,
+    refuses_known_address=False,
+    mark_follows_address=False,
     minors_from=59,
     minors_step=-1,
     parting_seconds=0.0,
     joins_with_members=True,
     forgets_minor=False,
     reserved_flag=False,
+    debugfs_writable=False,
     debug_comms="",
 )
 _6_1 = replace(
     _5_10,
+    name="6.1",
     parting_seconds=180.0,
     joins_with_members=False,
-    name="6.1",
     takes_any_target=False,
-    empty_write_fails=True,
-    checks_protocol=True,
-    checks_addresses=True,
     listen_error="EADDRNOTAVAIL",
-    debug_writable=True,
     deprecated_timeouts=False,
+    empty_write_fault=True,
+    guards_transport=True,
+    refuses_known_address=True,
+    mark_follows_address=True,
+    debugfs_writable=True,
     minors_from=122,
     debug_comms="member",
 )

@@ -5,21 +5,24 @@ Mirrors: the usage document (dlm.txt of April 2005), example steps 1 to 18.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
 
 import pytest
 
-from tests.cli.shells import Shells
-from tests.cli.tool import ADDRESSES
+import dlm
+from dlm.ports import Backend
+from tests.cli.shells import PATIENCE, Shells
+from tests.cli.tool import ADDRESSES, Ran
+from tests.power_failure import CONVERTED, GRANTED, REFUSED, UNLOCKED, tell
 
 DIALECTS = ("event", "members", "configfs")
 ALL = tuple(ADDRESSES)
 SURVIVORS = ("nodeb", "nodec")
-GRANTED = r"lock: mode 0x\d flags 0x8[01] name \S+\nstatus 0x0 id (\d+)\n"
-REFUSED = r"lock: mode 0x\d flags 0x8[01] name \S+\nstatus 0xb id \d+\n"
-UNLOCKED = r"unlock: lkid \d+ flags 0x0\nstatus 0x10002\n"
-CONVERTED = r"convert: lkid \d+ flags 0x84\nstatus 0x0\n"
 
 
 class Script(Shells):
@@ -99,3 +102,61 @@ def test_the_18_steps_typed_by_hand(script: Script) -> None:
         script.one(name, f"unlock test {lock}", UNLOCKED)
     script.one("nodea", "lock test resB EX NOQUEUE", REFUSED, 1)
     assert "status" not in (script.directory / "log").read_text()
+
+
+class Typed:
+    """A line typed at a served node."""
+
+    def __init__(self, line: str, backend: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "dlm", *line.split()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "DLM_BACKEND": backend},
+        )
+
+    def finished(self) -> bool:
+        """Say whether it has ended."""
+        return self._process.poll() is not None
+
+    def wait(self) -> Ran:
+        """Wait for its end."""
+        out, err = self._process.communicate(timeout=PATIENCE)
+        return Ran(self._process.returncode, out, err)
+
+
+class ServedNode:
+    """A served node as the story of the power failure knows its nodes."""
+
+    def __init__(self, name: str, shells: Shells) -> None:
+        self.name = name
+        self._shells = shells
+        self._spec = f"emulator:{shells.directory}/{name}"
+
+    def begin(self, line: str) -> Typed:
+        """Type ``dlm_tool`` and a line; do not wait for its end."""
+        return Typed(line, self._spec)
+
+    def backend(self) -> AbstractContextManager[Backend]:
+        """Give a program's process on it."""
+        return closing(dlm.connect(self._spec))
+
+    def cut(self) -> None:
+        """Cut its power."""
+        assert self._shells.tool(f"emulator crash {self.name} DIR").code == 0
+
+    def boot(self) -> None:
+        """Switch it on again."""
+        assert self._shells.tool(f"emulator restart {self.name} DIR").code == 0
+
+
+@pytest.mark.slow
+def test_a_node_loses_power_and_comes_back() -> None:
+    """What tests/vm/cluster sees on three real kernels is seen on the emulator, line by line."""
+    shells = Shells()
+    shells.up()
+    try:
+        tell([ServedNode(name, shells) for name in ALL])
+    finally:
+        shells.close()

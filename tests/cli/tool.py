@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from dlm.cli.main import main
 from dlm.emulator import Cluster
+from dlm.errors import errno_name
 from dlm.ports import Backend
 
 ADDRESSES = {"nodea": "10.0.0.1", "nodeb": "10.0.0.2", "nodec": "10.0.0.3"}
@@ -88,6 +89,8 @@ def _walk(process: Backend, path: str, found: dict[str, str]) -> None:
             found[path] = process.read_attribute(path).decode()
         except PermissionError:
             found[path] = "(write only)"
+        except OSError as error:  # members of 2005, while locking is off
+            found[path] = f"({errno_name(error.errno or 0)})"
         return
     found[path] = " ".join(names)
     for name in names:

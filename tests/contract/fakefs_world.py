@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dlm.ports import Backend, Device
+from dlm.terms import KernelProfile
 from tests.contract.machine import Machine
 from tests.fakefs.nodes import FakeCluster
 
@@ -19,8 +20,9 @@ from tests.fakefs.nodes import FakeCluster
 class FakeFsWorld:
     """A fresh emulated node for each test, under a fresh fake file system."""
 
-    def __init__(self) -> None:
-        self.cluster = FakeCluster({"node1": "127.0.0.1"}, kernel="6.1")
+    def __init__(self, profile: KernelProfile) -> None:
+        self.profile = profile
+        self.cluster = FakeCluster({"node1": "127.0.0.1"}, kernel=profile.name)
         self._node = self.cluster.node("node1")
 
     def machine(self) -> Machine:

@@ -8,7 +8,7 @@ own order of writes these tests must not lean on.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from dlm.abi.device import (
 )
 from dlm.errors import errno_name
 from dlm.ports import Backend, Device, DeviceWrite, OpenFlags, Pending, Uevent, UeventSource
-from dlm.terms import ECANCEL, EUNLOCK, LockFlag, LockMode, ReleaseFlag
+from dlm.terms import ECANCEL, EUNLOCK, KernelProfile, LockFlag, LockMode, ReleaseFlag
 
 NL, CR, CW, PR, PW, EX = LockMode
 
@@ -85,6 +85,17 @@ def brief(result: LockResult) -> Cast | Bast:
     if result.bast_mode:
         return Bast(result.lock_id, result.bast_mode)
     return Cast(result.lock_id, result.status, result.flags)
+
+
+def as_read(profile: KernelProfile, happened: Sequence[Cast | Bast]) -> list[Cast | Bast]:
+    """Return results that nobody has read yet in the order in which a kernel gives them.
+
+    ``happened`` is the order of events; with ``merged_results`` a lock's results come together.
+    """
+    if not profile.merged_results:
+        return list(happened)
+    locks = list(dict.fromkeys(result.lock_id for result in happened))
+    return sorted(happened, key=lambda result: locks.index(result.lock_id))
 
 
 def value_block(text: bytes) -> bytes:
@@ -376,6 +387,14 @@ class Machine:
     def write(self, path: str, text: str | bytes) -> int:
         """Make exactly one write(2) to an attribute."""
         return self.backend.write_attribute(path, text.encode() if isinstance(text, str) else text)
+
+    def writes_nothing(self, path: str, profile: KernelProfile) -> None:
+        """Make a write of no bytes to a file of configfs: refused, or without any effect."""
+        if profile.empty_write_fault:
+            with refused(errno.EFAULT):
+                self.write(path, "")
+        else:
+            assert self.write(path, "") == 0
 
     def mkdir(self, *paths: str) -> None:
         """Make directories, in this order."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from dlm.emulator import Cluster
 from dlm.ports import Backend, Device
+from dlm.terms import KernelProfile
 from tests.contract.machine import Machine
 from tests.served import Served
 
@@ -23,8 +24,9 @@ SPEED = 10.0
 class RemoteWorld:
     """A fresh emulated node for each test, served on sockets."""
 
-    def __init__(self) -> None:
-        cluster = Cluster({"node1": "127.0.0.1"}, kernel="6.1")
+    def __init__(self, profile: KernelProfile) -> None:
+        self.profile = profile
+        cluster = Cluster({"node1": "127.0.0.1"}, kernel=profile.name)
         node = cluster.node("node1")
         self._served = Served(
             cluster,

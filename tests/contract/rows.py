@@ -329,8 +329,6 @@ ROWS: dict[str, str] = {
 UNTESTED: dict[str, str] = {
     "1.1 file size": "the seam's stat has no size",
     "1.2 unlink or create a file": "the seam has no unlink(2) and no O_CREAT",
-    "1.3 shared value": "another kernel: 6.13 and later",
-    "1.5 release_recover": "another kernel: 6.18 and later",
     "1.5 member limit": "nothing to see: there is none",
     "1.5 own node missing": "a node that is no member waits for others, which a single guest lacks",
     "1.5 removal since 6.18": "another kernel: 6.18 and later",
@@ -341,7 +339,6 @@ UNTESTED: dict[str, str] = {
     "4.3 32-bit kernel": "needs a 32-bit kernel",
     "4.4 check 4": "the seam takes bytes, so no bad address can be given",
     "4.4 check 7": "a write during the close of its file: the seam's close forgets the file",
-    "4.4.1 flag 0x10": "another kernel: 6.11 and later",
     "4.4.1 cluster name": "cannot happen to a create from user space",
     "4.4.1 misc device fails": "needs every dynamic minor in use",
     "4.4.2 closing of connections": "needs a peer that does not answer, and minutes",

@@ -9,8 +9,9 @@ import errno
 
 import pytest
 
+from dlm.terms import KernelProfile
 from tests.contract.machine import CLUSTER, Lockspace, Machine, refused
-from tests.contract.worlds import CLUSTER_DEFAULTS, World
+from tests.contract.worlds import CLUSTER_DEFAULTS, TIMEOUT_DEFAULTS, World
 
 NUMBERS = sorted(set(CLUSTER_DEFAULTS) - {"cluster_name"})
 
@@ -30,6 +31,25 @@ def test_default_and_mode(machine: Machine, name: str) -> None:
     """Each attribute reads its default and a newline, and is 0644."""
     assert machine.read(f"{CLUSTER}/{name}") == CLUSTER_DEFAULTS[name] + "\n"
     assert machine.permissions(f"{CLUSTER}/{name}") == 0o644
+
+
+@pytest.mark.row("1.3 timewarn_cs")
+@pytest.mark.profile(deprecated_timeouts=True)
+@pytest.mark.parametrize("name", list(TIMEOUT_DEFAULTS))
+def test_deprecated_timeouts(machine: Machine, name: str) -> None:
+    """Where timeouts are built in, two more numbers are like the others; only one may be 0."""
+    path = f"{CLUSTER}/{name}"
+    assert machine.read(path) == TIMEOUT_DEFAULTS[name] + "\n"
+    assert machine.permissions(path) == 0o644
+
+    machine.write(path, "77\n")
+
+    assert machine.read(path) == "77\n"
+    if name == "timewarn_cs":
+        with refused(errno.EINVAL):
+            machine.write(path, "0")
+    else:
+        machine.write(path, "0")
 
 
 @pytest.mark.row("1.3 parse rule")
@@ -96,10 +116,9 @@ def test_numbers_refused(machine: Machine, text: str, number: int) -> None:
 
 @pytest.mark.row("1.3 zero-byte write")
 @pytest.mark.parametrize("name", ["log_debug", "cluster_name"])
-def test_zero_byte_write(machine: Machine, name: str) -> None:
-    """A write of no bytes is EFAULT in configfs."""
-    with refused(errno.EFAULT):
-        machine.write(f"{CLUSTER}/{name}", "")
+def test_zero_byte_write(machine: Machine, profile: KernelProfile, name: str) -> None:
+    """A write of no bytes is EFAULT in configfs; in 5.10 it is nothing."""
+    machine.writes_nothing(f"{CLUSTER}/{name}", profile)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +126,7 @@ def test_zero_byte_write(machine: Machine, name: str) -> None:
 )
 def test_number_stored(machine: Machine, name: str) -> None:
     """A number within the attribute's limits reads back."""
-    value = "1" if name == "protocol" else "70000"
+    value = {"protocol": "1", "tcp_port": "65535"}.get(name, "70000")
 
     assert machine.write(f"{CLUSTER}/{name}", value + "\n") == len(value) + 1
 
@@ -120,7 +139,6 @@ def test_number_stored(machine: Machine, name: str) -> None:
         *((pytest.param(name, "0", marks=pytest.mark.row(f"1.3 {name}"))) for name in NEVER_ZERO),
         pytest.param("buffer_size", "0", marks=pytest.mark.row("1.3 buffer_size")),
         pytest.param("buffer_size", "4095", marks=pytest.mark.row("1.3 buffer_size")),
-        pytest.param("protocol", "2", marks=pytest.mark.row("1.3 protocol")),
     ],
 )
 def test_number_out_of_limits(machine: Machine, name: str, value: str) -> None:
@@ -129,6 +147,19 @@ def test_number_out_of_limits(machine: Machine, name: str, value: str) -> None:
         machine.write(f"{CLUSTER}/{name}", value)
 
     assert machine.read(f"{CLUSTER}/{name}") == CLUSTER_DEFAULTS[name] + "\n"
+
+
+@pytest.mark.row("1.3 protocol")
+def test_unknown_protocol(machine: Machine, profile: KernelProfile) -> None:
+    """A protocol above 1 is EINVAL; 5.10 takes any number."""
+    path = f"{CLUSTER}/protocol"
+    if profile.guards_transport:
+        with refused(errno.EINVAL):
+            machine.write(path, "2")
+        assert machine.read(path) == "0\n"
+    else:
+        machine.write(path, "2")
+        assert machine.read(path) == "2\n"
 
 
 @pytest.mark.parametrize(
@@ -199,6 +230,7 @@ def test_values_outlive_the_directory(machine: Machine) -> None:
 
 
 @pytest.mark.row("1.3 copy per directory")
+@pytest.mark.profile(shared_cluster_attributes=False)
 def test_each_directory_shows_its_own_copy(machine: Machine) -> None:
     """A directory copies the module's values when it is made; later stores elsewhere miss it."""
     machine.mkdir("config/dlm/other")
@@ -210,8 +242,25 @@ def test_each_directory_shows_its_own_copy(machine: Machine) -> None:
     assert machine.read("config/dlm/third/toss_secs") == "77\n"
 
 
+@pytest.mark.row("1.3 shared value")
+@pytest.mark.profile(shared_cluster_attributes=True)
+def test_directories_show_one_value(machine: Machine) -> None:
+    """There is one value, mark too: every directory shows what was stored through any of them."""
+    machine.mkdir("config/dlm/other")
+
+    machine.write(f"{CLUSTER}/toss_secs", "77")
+    machine.write(f"{CLUSTER}/mark", "5")
+    machine.rmdir(CLUSTER)
+    machine.mkdir(CLUSTER)
+
+    for cluster in (CLUSTER, "config/dlm/other"):
+        assert machine.read(f"{cluster}/toss_secs") == "77\n"
+        assert machine.read(f"{cluster}/mark") == "5\n"
+
+
 @pytest.mark.row("1.3 copy per directory")
-def test_mark_of_a_cluster_made_again(machine: Machine) -> None:
+@pytest.mark.profile(shared_cluster_attributes=False)
+def test_mark_of_a_cluster_made_again(machine: Machine, profile: KernelProfile) -> None:
     """Mark alone is not copied: a cluster made again shows 0, while the module keeps its value."""
     machine.write(f"{CLUSTER}/mark", "5")
     machine.rmdir(CLUSTER)
@@ -221,10 +270,24 @@ def test_mark_of_a_cluster_made_again(machine: Machine) -> None:
     assert machine.read(f"{CLUSTER}/mark") == "0\n"
     comm = machine.add_comm(2, "10.0.0.2")
     machine.write(f"{comm}/mark", "0")
-    assert machine.read(f"{comm}/mark") == "5\n"
+    assert machine.read(f"{comm}/mark") == ("5\n" if profile.mark_follows_address else "0\n")
 
 
 @pytest.mark.row("1.3 running")
+@pytest.mark.profile(guards_transport=False)
+@pytest.mark.parametrize("name", ["tcp_port", "protocol"])
+def test_never_busy(machine: Machine, name: str) -> None:
+    """In 5.10 port and protocol can be stored while a lockspace exists."""
+    machine.add_comm(1, machine.address, local=True)
+    machine.create()
+
+    machine.write(f"{CLUSTER}/{name}", "1")
+
+    assert machine.read(f"{CLUSTER}/{name}") == "1\n"
+
+
+@pytest.mark.row("1.3 running")
+@pytest.mark.profile(guards_transport=True)
 @pytest.mark.parametrize("name", ["tcp_port", "protocol"])
 def test_busy_from_first_create_to_last_remove(machine: Machine, name: str) -> None:
     """Port and protocol are EBUSY while a lockspace exists; other numbers are not."""
@@ -245,6 +308,7 @@ def test_busy_from_first_create_to_last_remove(machine: Machine, name: str) -> N
 
 
 @pytest.mark.row("1.3 running")
+@pytest.mark.profile(guards_transport=True)
 @pytest.mark.parametrize(
     ("name", "text"), [("tcp_port", "0"), ("tcp_port", "x"), ("protocol", "2"), ("protocol", "x")]
 )
@@ -258,6 +322,7 @@ def test_text_is_looked_at_before_busy(machine: Machine, name: str, text: str) -
 
 
 @pytest.mark.row("1.3 running", "4.4.1 failed create stops the comms")
+@pytest.mark.profile(guards_transport=True)
 def test_failed_create_is_not_running(machine: Machine) -> None:
     """When the only create fails, the port is free to change again."""
     machine.add_comm(1, machine.address, local=True)
@@ -272,7 +337,7 @@ def test_failed_create_is_not_running(machine: Machine) -> None:
 
 
 @pytest.mark.row("1.3 toss_secs", "1.3 scan_secs")
-def test_unused_resources_are_kept_for_a_while(machine: Machine) -> None:
+def test_unused_resources_are_kept_for_a_while(machine: Machine, profile: KernelProfile) -> None:
     """A resource without locks is tossed, and is gone some toss_secs and a scan later."""
     machine.write(f"{CLUSTER}/toss_secs", "1")
     machine.write(f"{CLUSTER}/scan_secs", "1")
@@ -280,17 +345,44 @@ def test_unused_resources_are_kept_for_a_while(machine: Machine) -> None:
     lockspace: Lockspace = machine.create()
     file = lockspace.open()
     file.unlock(file.granted(b"short-lived", 5))
-    assert machine.read("debug/dlm/test_toss") == ""
+    if profile.ids_free_when_read:  # the ended lock, and with it the resource, until it is read
+        assert machine.read("debug/dlm/test_toss") == ""
 
-    file.results()  # a lock that has ended keeps its resource until its result was read (6.1)
+    file.results()
 
     assert "short-lived" in machine.read("debug/dlm/test_toss")
     machine.eventually(lambda: machine.read("debug/dlm/test_toss") == "", "the end of a resource")
 
 
+@pytest.mark.row("1.3 scan_secs")
+def test_what_scan_secs_is_for(machine: Machine, profile: KernelProfile) -> None:
+    """Unused resources go when the scan comes; since 6.10 each when it is due, and none scans."""
+    machine.write(f"{CLUSTER}/toss_secs", "1")
+    machine.write(f"{CLUSTER}/scan_secs", "600")
+    machine.add_comm(1, machine.address, local=True)
+    file = machine.create().open()
+    file.unlock(file.granted(b"short-lived", 5))
+    file.results()
+
+    machine.backend.pause(3.0)
+
+    kept = "short-lived" in machine.read("debug/dlm/test_toss")
+    assert kept == profile.scans_periodically
+
+
 @pytest.mark.row("1.3 tcp_port")
+@pytest.mark.profile(shared_cluster_attributes=True)
+@pytest.mark.parametrize("text", ["65536", "70000"])
+def test_port_of_16_bits(machine: Machine, text: str) -> None:
+    """A port above 65535 is ERANGE since 6.13."""
+    with refused(errno.ERANGE):
+        machine.write(f"{CLUSTER}/tcp_port", text)
+
+
+@pytest.mark.row("1.3 tcp_port")
+@pytest.mark.profile(shared_cluster_attributes=False)
 def test_port_of_the_listening_socket(machine: Machine) -> None:
-    """6.1 takes a port above 65535; what is bound then is its lower 16 bits."""
+    """Up to 6.12 a port above 65535 is taken; what is bound then is its lower 16 bits."""
     machine.write(f"{CLUSTER}/tcp_port", str(65536 + 21065))
     machine.add_comm(1, machine.address, local=True)
 

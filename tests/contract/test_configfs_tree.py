@@ -9,8 +9,9 @@ import errno
 
 import pytest
 
+from dlm.terms import KernelProfile
 from tests.contract.machine import CLUSTER, Lockspace, Machine, refused
-from tests.contract.worlds import CLUSTER_DEFAULTS
+from tests.contract.worlds import cluster_defaults
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -22,11 +23,13 @@ def test_subsystem_directory(machine: Machine) -> None:
 
 
 @pytest.mark.row("1.1 cluster", "1.3 timewarn_cs")
-def test_cluster_directory(machine: Machine) -> None:
-    """A cluster has its attributes and two default directories, and no deprecated timeout."""
+def test_cluster_directory(machine: Machine, profile: KernelProfile) -> None:
+    """A cluster has its attributes and two default directories; timeouts only in 5.10."""
     machine.mkdir(CLUSTER)
 
-    assert machine.backend.list_directory(CLUSTER) == sorted([*CLUSTER_DEFAULTS, "comms", "spaces"])
+    names = machine.backend.list_directory(CLUSTER)
+
+    assert names == sorted([*cluster_defaults(profile), "comms", "spaces"])
 
 
 @pytest.mark.row("1.1 cluster name")
@@ -56,11 +59,14 @@ def test_space_directory(machine: Machine) -> None:
 
 
 @pytest.mark.row("1.1 node")
-def test_node_directory(machine: Machine) -> None:
+def test_node_directory(machine: Machine, profile: KernelProfile) -> None:
     """A node of a space has a nodeid and a weight; release_recover came with 6.18."""
+    later = ["release_recover"] if profile.release_recover else []
     machine.mkdir(CLUSTER, f"{CLUSTER}/spaces/test", f"{CLUSTER}/spaces/test/nodes/1")
 
-    assert machine.backend.list_directory(f"{CLUSTER}/spaces/test/nodes/1") == ["nodeid", "weight"]
+    names = machine.backend.list_directory(f"{CLUSTER}/spaces/test/nodes/1")
+
+    assert names == ["nodeid", *later, "weight"]
 
 
 @pytest.mark.row("1.1 directory mode")
@@ -223,6 +229,48 @@ def test_rmdir_of_a_comm_forgets_its_addresses(machine: Machine) -> None:
 
 
 @pytest.mark.row("1.2 names")
+@pytest.mark.profile(node_id_from_name=True)
+@pytest.mark.parametrize("parent", ["comms", "spaces/test/nodes"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("nodea", errno.EINVAL),
+        ("-1", errno.EINVAL),
+        (" ", errno.EINVAL),
+        ("1 ", errno.EINVAL),
+        ("08", errno.EINVAL),
+        ("4294967296", errno.ERANGE),
+        ("99999999999999999999", errno.ERANGE),
+    ],
+)
+def test_names_must_be_numbers(machine: Machine, parent: str, name: str, number: int) -> None:
+    """Since 6.13 a comm or node whose name is no unsigned number is not made."""
+    machine.mkdir(CLUSTER, f"{CLUSTER}/spaces/test")
+
+    with refused(number):
+        machine.mkdir(f"{CLUSTER}/{parent}/{name}")
+
+    assert machine.backend.list_directory(f"{CLUSTER}/{parent}") == []
+
+
+@pytest.mark.row("1.2 names", "1.4 nodeid", "1.5 nodeid")
+@pytest.mark.profile(node_id_from_name=True)
+@pytest.mark.parametrize("parent", ["comms", "spaces/test/nodes"])
+@pytest.mark.parametrize(
+    ("name", "nodeid"),
+    [("7", 7), ("+7", 7), ("0x1F", 31), ("017", 15), ("0", 0), ("4294967295", 4294967295)],
+)
+def test_names_are_node_ids(machine: Machine, parent: str, name: str, nodeid: int) -> None:
+    """Since 6.13 the name, read as numbers of attributes are, is the node id."""
+    machine.mkdir(CLUSTER, f"{CLUSTER}/spaces/test")
+
+    machine.mkdir(f"{CLUSTER}/{parent}/{name}")
+
+    assert machine.read(f"{CLUSTER}/{parent}/{name}/nodeid") == f"{nodeid}\n"
+
+
+@pytest.mark.row("1.2 names")
+@pytest.mark.profile(node_id_from_name=False)
 @pytest.mark.parametrize("parent", ["comms", "spaces/test/nodes"])
 @pytest.mark.parametrize("name", ["nodea", "-1", "99999999999999999999", " "])
 def test_names_need_not_be_numbers(machine: Machine, parent: str, name: str) -> None:
@@ -239,11 +287,11 @@ def test_two_comms_with_one_nodeid(machine: Machine) -> None:
     """Two comms may say the same nodeid: nobody compares them."""
     machine.mkdir(CLUSTER)
     machine.add_comm(2, "10.0.0.2")
-    machine.mkdir(f"{CLUSTER}/comms/again")
+    machine.mkdir(f"{CLUSTER}/comms/02")  # where the name is the node id, this is 2, too
 
-    assert machine.write(f"{CLUSTER}/comms/again/nodeid", "2\n") == 2
+    assert machine.write(f"{CLUSTER}/comms/02/nodeid", "2\n") == 2
 
-    assert machine.read(f"{CLUSTER}/comms/again/nodeid") == "2\n"
+    assert machine.read(f"{CLUSTER}/comms/02/nodeid") == "2\n"
 
 
 @pytest.mark.row("1.2 name length")
@@ -253,10 +301,10 @@ def test_name_length(machine: Machine, parent: str) -> None:
     machine.mkdir(CLUSTER)
 
     with refused(errno.ENAMETOOLONG):
-        machine.mkdir(f"{parent}/{'n' * 256}")
-    machine.mkdir(f"{parent}/{'n' * 255}")
+        machine.mkdir(f"{parent}/{'0' * 256}")
+    machine.mkdir(f"{parent}/{'0' * 255}")
 
-    assert "n" * 255 in machine.backend.list_directory(parent)
+    assert "0" * 255 in machine.backend.list_directory(parent)
 
 
 def stays_stopped(lockspace: Lockspace) -> bool:

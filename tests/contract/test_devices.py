@@ -10,7 +10,7 @@ import errno
 import pytest
 
 from dlm.ports import Device, DeviceRead, DeviceWrite, OpenFlags, PollEvents
-from dlm.terms import LockFlag, LockMode
+from dlm.terms import KernelProfile, LockFlag, LockMode
 from tests.contract.machine import (
     Cast,
     LockFile,
@@ -39,22 +39,28 @@ def test_devices_of_the_module(machine: Machine) -> None:
 
 
 @pytest.mark.row("4.1 devices of the module")
-def test_minors_of_the_module(machine: Machine) -> None:
-    """The three devices have neighbouring minors, counting down in the order of their making."""
+def test_minors_of_the_module(machine: Machine, profile: KernelProfile) -> None:
+    """The three devices have neighbouring minors, counted in the order of their making."""
     minors = machine.backend.misc_devices()
 
-    assert minors["dlm-monitor"] == minors["dlm-control"] - 1
-    assert minors["dlm_plock"] == minors["dlm-control"] - 2
+    assert minors["dlm-monitor"] == minors["dlm-control"] + profile.minors_step
+    assert minors["dlm_plock"] == minors["dlm-monitor"] + profile.minors_step
+
+
+@pytest.mark.row("4.1 minors")
+def test_minors_of_a_quiet_machine(machine: Machine, profile: KernelProfile) -> None:
+    """On a machine with few other devices the minors are those of the kernel's release."""
+    assert machine.backend.misc_devices()["dlm_plock"] == profile.minors_from
 
 
 @pytest.mark.row("4.1 minors", "4.1 lockspace device", "4.4 value of CREATE")
-def test_minors_count_down_and_are_reused(machine: Machine) -> None:
-    """A lockspace gets the highest free dynamic minor, and a freed one is used again."""
+def test_minors_are_reused(machine: Machine, profile: KernelProfile) -> None:
+    """A lockspace gets the first free dynamic minor, and a freed one is used again."""
     machine.configure()
-    below = machine.backend.misc_devices()["dlm_plock"]
+    last, step = machine.backend.misc_devices()["dlm_plock"], profile.minors_step
 
     first, second = machine.create("first"), machine.create("second")
-    assert (first.minor, second.minor) == (below - 1, below - 2)
+    assert (first.minor, second.minor) == (last + step, last + 2 * step)
     assert first.remove() == 0
     third = machine.create("third")
 

@@ -10,7 +10,7 @@ import errno
 import pytest
 
 from dlm.ports import DeviceWrite, Uevent
-from dlm.terms import LockMode, ReleaseFlag
+from dlm.terms import KernelProfile, LockMode, ReleaseFlag
 from tests.contract.machine import Lockspace, Machine, create_request, refused
 
 ADD, ONLINE = "add@/kernel/dlm/test", "online@/kernel/dlm/test"
@@ -23,12 +23,13 @@ def keys(event: Uevent) -> list[tuple[str, str]]:
     return [(key, "" if key == "SEQNUM" else value) for key, value in event.env]
 
 
-def lockspace_keys(action: str) -> list[tuple[str, str]]:
+def lockspace_keys(action: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
     """Return the keys of an event of the lockspace itself."""
     return [
         ("ACTION", action),
         ("DEVPATH", "/kernel/dlm/test"),
         ("SUBSYSTEM", "dlm"),
+        *more,
         ("LOCKSPACE", "test"),
         ("SEQNUM", ""),
     ]
@@ -69,8 +70,9 @@ def test_events_of_create(machine: Machine) -> None:
 
 
 @pytest.mark.row("3 remove first uevent", "3 remove second uevent", "3 remove last uevent")
-def test_events_of_remove(lockspace: Lockspace, machine: Machine) -> None:
+def test_events_of_remove(lockspace: Lockspace, machine: Machine, profile: KernelProfile) -> None:
     """A remove sends remove of the device and offline before it waits, and remove last."""
+    recover = [("RELEASE_RECOVER", "0")] if profile.release_recover else []
     uevents = machine.uevents()
     pending = lockspace.begin_remove()
     assert uevents.headers(2) == [f"remove@{MISC}", OFFLINE]
@@ -82,7 +84,7 @@ def test_events_of_remove(lockspace: Lockspace, machine: Machine) -> None:
     events = uevents.events(3)
     assert [event.header for event in events] == [f"remove@{MISC}", OFFLINE, REMOVE]
     assert keys(events[0]) == misc_keys("remove", lockspace.minor)
-    assert keys(events[1]) == lockspace_keys("offline")
+    assert keys(events[1]) == lockspace_keys("offline", *recover)
     assert keys(events[2]) == lockspace_keys("remove")
 
 

@@ -1,30 +1,29 @@
-"""The tool's session on the emulator: output and files as recorded on a real 6.1 kernel.
+"""The tool's session on the emulator: output, files and events as recorded on real kernels.
 
-The trees were recorded by ``tests/vm/run --record``, and ``make vm`` holds the kernel to them too.
+The trees were recorded by ``make fixtures``, and ``make vm`` holds the kernels to them too.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from dlm.cli.main import main
 from dlm.kernel import KernelBackend
-from dlm.ports import Backend
-from tests.vm.session import ADDRESS, BEGINNING, STEPS, Step
-from tests.vm.trees import FIXTURES, Entry, Tree, differences, lay_out, load, record, save
+from dlm.ports import Backend, Uevent
+from dlm.terms import KERNELS
+from tests.vm.session import ADDRESS, BEGINNING, CASES, ENDING, STEPS, Step
+from tests.vm.trees import FIXTURES, Entry, Tree, differences, laid_out, lay_out, load, record, save
 
 A_MOMENT = 0.1
 """Seconds between two commands: on a machine something passes, in the emulator only what is let."""
-
-RECORDED = FIXTURES / "6.1"
-
-CASES = (BEGINNING, *(step.case for step in STEPS if step.case))
 
 pytestmark = pytest.mark.emulator_only("make vm has this session in a run of its own")
 
@@ -37,22 +36,36 @@ class Session:
     trees: dict[str, Tree] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="module")
-def session() -> Session:
-    """The whole session on one emulated node."""
+@cache
+def session(kernel: str) -> Session:
+    """Hold the whole session on one emulated node."""
     from dlm.emulator import Cluster  # noqa: PLC0415 - the kernel's guest need not load it
+    from dlm.emulator.misc import DEVICE_MODE  # noqa: PLC0415
 
     session = Session()
-    with Cluster({"node1": ADDRESS}, kernel="6.1") as cluster:
-        observer = cluster.node("node1").process()
-        session.trees[BEGINNING] = record(observer)
+    with Cluster({"node1": ADDRESS}, kernel=kernel) as cluster:
+        node = cluster.node("node1")
+        observer = node.process()
+
+        def keep(case: str) -> None:
+            names = [each for each in observer.misc_devices() if each.startswith("dlm")]
+            session.trees[case] = record(
+                observer,
+                devices=dict.fromkeys(names, DEVICE_MODE),
+                uevents=uevents.read_nowait(),
+            )
+
+        node.unload_module()
+        uevents = observer.uevents()
+        node.load_module()
+        keep(BEGINNING)
         for step in STEPS:
-            session.shown.append(perform(step, cluster.node("node1").process()))
+            session.shown.append(perform(step, node.process()))
             observer.pause(A_MOMENT)
             if step.case:
-                session.trees[step.case] = record(observer)
+                keep(step.case)
         cluster.settle()
-        session.trees["end"] = record(observer)
+        keep(ENDING)
     return session
 
 
@@ -64,48 +77,68 @@ def perform(step: Step, backend: Backend) -> tuple[str, str, int]:
     return output.getvalue(), errors.getvalue(), code
 
 
+every_kernel = pytest.mark.parametrize("kernel", KERNELS)
+
+
+@every_kernel
 @pytest.mark.parametrize("number", range(len(STEPS)), ids=[step.words for step in STEPS])
-def test_the_tool_says_what_it_says_on_a_real_kernel(session: Session, number: int) -> None:
-    """Every step prints the same and ends the same as on the kernel."""
+def test_the_tool_says_what_it_says_on_a_real_kernel(kernel: str, number: int) -> None:
+    """Every step prints the same and ends the same as on the kernel, whichever it is."""
     step = STEPS[number]
-    assert session.shown[number] == (step.output, step.errors, step.code)
+    assert session(kernel).shown[number] == (step.output, step.errors, step.code)
 
 
+@every_kernel
 @pytest.mark.parametrize("case", CASES)
-def test_the_tree_is_the_kernels(session: Session, case: str) -> None:
-    """Names, types, modes and texts of all files are the recorded ones."""
-    assert differences(load(RECORDED / case), session.trees[case]) == []
+def test_the_tree_is_the_kernels(kernel: str, case: str) -> None:
+    """Names, types, modes and texts of all files, and the events, are the recorded ones."""
+    assert differences(load(FIXTURES / kernel / case), session(kernel).trees[case]) == []
 
 
-def test_nothing_of_the_lockspace_is_left(session: Session) -> None:
+@every_kernel
+def test_nothing_of_the_lockspace_is_left(kernel: str) -> None:
     """After the session the lockspace's files are gone; nodes and members stay configured."""
-    left = [path for path in session.trees["end"].entries if "test" in path]
+    left = [path for path in load(FIXTURES / kernel / ENDING).entries if "test" in path]
     assert [path for path in left if not path.startswith("sys/kernel/config/")] == []
 
 
 # ---- the format ---------------------------------------------------------------------------------
 
 
-def test_every_recorded_tree_is_of_a_case() -> None:
-    """There is a tree for each case, with its case and the commands before it, and no other."""
-    assert sorted(each.name for each in RECORDED.iterdir()) == sorted(CASES)
+@every_kernel
+def test_every_recorded_tree_is_of_a_case(kernel: str) -> None:
+    """There is a tree for each case, with kernel, day and the commands before it, and no other."""
+    assert sorted(each.name for each in (FIXTURES / kernel).iterdir()) == sorted(CASES)
     for case in CASES:
-        about = load(RECORDED / case).about
-        assert about["case"] == case
-        assert about["kernel"].startswith("6.1.")
+        about = load(FIXTURES / kernel / case).about
+        assert (about["case"], about["how"]) == (case, f"make fixtures KERNEL={kernel}")
+        assert re.match(rf"{re.escape(kernel)}[.-]", about["kernel"])
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", about["recorded"])
         said = [step.case for step in STEPS[: len(about["commands"])]]
-        assert ([BEGINNING, *filter(None, said)])[-1] == case
+        last = ENDING if len(said) == len(STEPS) else [BEGINNING, *filter(None, said)][-1]
+        assert last == case
 
 
+def test_there_is_a_tree_of_every_kernel_and_of_no_other() -> None:
+    """Each profile has its recorded trees."""
+    assert sorted(each.name for each in FIXTURES.iterdir()) == sorted(KERNELS)
+
+
+@every_kernel
 @pytest.mark.parametrize("case", CASES)
-def test_a_tree_can_be_looked_at_as_a_kernel(tmp_path: Path, case: str) -> None:
+def test_a_tree_can_be_looked_at_as_a_kernel(tmp_path: Path, kernel: str, case: str) -> None:
     """Laid out again, a recorded tree gives ``kernel:root=DIR`` the files that were recorded."""
-    recorded = load(RECORDED / case)
+    recorded = load(FIXTURES / kernel / case)
     lay_out(recorded, tmp_path)
-    assert differences(recorded, record(KernelBackend(str(tmp_path)))) == []
+    assert differences(laid_out(recorded), record(KernelBackend(str(tmp_path)))) == []
 
+
+NODE = Entry(stat.S_IFCHR | 0o600)
+EVENT = Uevent("add@/kernel/dlm/test", (("ACTION", "add"), ("LOCKSPACE", "test")))
 
 LITTLE = {
+    "dev/dlm_test": NODE,
+    "sys/kernel/debug/dlm/test_waiters": Entry(stat.S_IFREG | 0o444, None, "EAGAIN"),
     "sys/kernel/dlm": Entry(stat.S_IFDIR | 0o755),
     "sys/kernel/dlm/control": Entry(stat.S_IFREG | 0o200),
     "sys/kernel/dlm/id": Entry(stat.S_IFREG | 0o644, "5\n"),
@@ -125,6 +158,9 @@ def changed(path: str, entry: Entry | None) -> Tree:
 @pytest.mark.parametrize(
     ("path", "entry"),
     [
+        ("dev/dlm_test", Entry(stat.S_IFCHR | 0o660)),
+        ("sys/kernel/debug/dlm/test_waiters", Entry(stat.S_IFREG | 0o444, "")),
+        ("sys/kernel/debug/dlm/test_waiters", Entry(stat.S_IFREG | 0o444, None, "EBUSY")),
         ("sys/kernel/dlm/id", None),
         ("sys/kernel/dlm/id", Entry(stat.S_IFREG | 0o644, "6\n")),
         ("sys/kernel/dlm/id", Entry(stat.S_IFREG | 0o444, "5\n")),
@@ -145,6 +181,15 @@ def test_a_difference_is_seen(path: str, entry: Entry | None) -> None:
     assert len(differences(Tree(LITTLE), changed(path, entry))) == 1
 
 
+@pytest.mark.parametrize(
+    "events",
+    [(), (EVENT, EVENT), (Uevent(EVENT.header, ()),), (Uevent("add@/kernel/dlm/x", EVENT.env),)],
+)
+def test_another_event_is_seen(events: tuple[Uevent, ...]) -> None:
+    """An event too many or too few, another header, another key: each is a difference."""
+    assert len(differences(Tree(LITTLE, (EVENT,)), Tree(LITTLE, events))) == 1
+
+
 def test_what_varies_is_no_difference() -> None:
     """Addresses, processes and times may differ, and only they."""
     later = Entry(
@@ -156,8 +201,9 @@ def test_what_varies_is_no_difference() -> None:
 
 def test_a_tree_comes_back_as_it_was_kept(tmp_path: Path) -> None:
     """Saving and loading keeps entries and how they came about; what varies is named."""
-    save(Tree(LITTLE, {"case": "little"}), tmp_path)
+    save(Tree(LITTLE, (EVENT,), {"case": "little"}), tmp_path)
     loaded = load(tmp_path)
     assert (loaded.entries, loaded.about["case"]) == (LITTLE, "little")
+    assert loaded.uevents == (EVENT,)
     varies = json.loads((tmp_path / "manifest.json").read_text())["varies"]
     assert {each["path"] for each in varies} == {"sys/kernel/debug/dlm/test_all"}

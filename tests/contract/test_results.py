@@ -9,12 +9,13 @@ import errno
 
 import pytest
 
-from dlm.terms import LockFlag, LockMode, StatusFlag
+from dlm.terms import KernelProfile, LockFlag, LockMode, StatusFlag
 from tests.contract.machine import (
     Bast,
     Cast,
     LockFile,
     Lockspace,
+    as_read,
     cancelled,
     refused,
     unlocked,
@@ -92,8 +93,9 @@ def test_fields_of_a_completion(file: LockFile) -> None:
 
 
 @pytest.mark.row("4.5 BAST status")
-def test_status_of_a_bast(file: LockFile) -> None:
-    """A blocking AST repeats the status of the last completion that was read (up to 6.9)."""
+def test_status_of_a_bast(file: LockFile, profile: KernelProfile) -> None:
+    """A blocking AST repeats the status of the last completion read; since 6.10 it says 0."""
+    repeated = -errno.EAGAIN if profile.merged_results else 0
     file.granted(b"a", PR)
     victim = file.granted(b"a", PR)
     file.convert(victim, EX, F.NOQUEUE)
@@ -102,12 +104,13 @@ def test_status_of_a_bast(file: LockFile) -> None:
     file.lock(b"a", EX)
 
     basts = [result for result in file.whole_results() if result.bast_mode]
-    assert {(bast.lock_id, bast.status) for bast in basts} == {(1, 0), (victim, -errno.EAGAIN)}
+    assert {(bast.lock_id, bast.status) for bast in basts} == {(1, 0), (victim, repeated)}
 
 
 @pytest.mark.row("4.5 BAST flags")
-def test_flags_of_a_bast(file: LockFile) -> None:
-    """A blocking AST repeats the flags of the last completion that was read (up to 6.9)."""
+def test_flags_of_a_bast(file: LockFile, profile: KernelProfile) -> None:
+    """A blocking AST repeats the flags of the last completion read; since 6.10 it says 0."""
+    repeated = StatusFlag.ALTMODE if profile.merged_results else 0
     file.granted(b"a", PR)
     lock_id = file.lock(b"a", EX, F.ALTPR)
     assert file.results() == [Cast(lock_id, 0, StatusFlag.ALTMODE)]
@@ -115,7 +118,7 @@ def test_flags_of_a_bast(file: LockFile) -> None:
     file.lock(b"a", EX)
 
     basts = [result for result in file.whole_results() if result.bast_mode]
-    assert {(bast.lock_id, bast.flags) for bast in basts} == {(1, 0), (lock_id, 4)}
+    assert {(bast.lock_id, bast.flags) for bast in basts} == {(1, 0), (lock_id, repeated)}
 
 
 @pytest.mark.row("4.5 castaddr or bast_mode")
@@ -180,8 +183,9 @@ def test_no_value_block_without_a_buffer_or_success(file: LockFile) -> None:
 
 
 @pytest.mark.row("4.5 value block at read time", "4.9 arguments at read time")
-def test_value_block_is_read_late(file: LockFile) -> None:
-    """The bytes are those of the moment of the read: a later value may be seen (up to 6.9)."""
+def test_when_the_value_block_is_taken(file: LockFile, profile: KernelProfile) -> None:
+    """The bytes are those of the moment of the read; since 6.10 those of the result's moment."""
+    seen = (b"second", b"second") if profile.merged_results else (b"first", b"second")
     writer = file.lock(b"a", PW, F.VALBLK)
     file.results()
     reader = file.lock(b"a", NL, F.VALBLK)
@@ -193,40 +197,42 @@ def test_value_block_is_read_late(file: LockFile) -> None:
 
     values = [result.value for result in file.whole_results() if result.lock_id == reader]
 
-    assert values == [value_block(b"second")] * 2
+    assert values == [value_block(text) for text in seen]
 
 
 @pytest.mark.row("4.9 arguments at read time")
-def test_arguments_are_those_of_the_last_operation(file: LockFile) -> None:
-    """Castparam in a result is the last one given, also in results of earlier operations."""
+def test_whose_arguments_come_back(file: LockFile, profile: KernelProfile) -> None:
+    """Castparam is the last one given, also in earlier results; since 6.10 each has its own."""
+    given = [3, 3, 3] if profile.merged_results else [1, 2, 3]
     lock_id = file.lock(b"a", EX, castparam=1)
     file.convert(lock_id, PR, castparam=2)
     file.convert(lock_id, NL, castparam=3)
 
-    assert [result.astparam for result in file.whole_results()] == [3, 3, 3]
+    assert [result.astparam for result in file.whole_results()] == given
 
 
 # ---- order --------------------------------------------------------------------------------------
 
 
 @pytest.mark.row("4.9 order between locks", "4.9 order within a lock")
-def test_results_are_grouped_by_lock(file: LockFile) -> None:
-    """All results of a lock come together, in their order; locks come by their first result."""
+def test_order_of_results(file: LockFile, profile: KernelProfile) -> None:
+    """Results come as they arose; up to 6.9 all of a lock together, locks by their first one."""
     first, second = file.lock(b"a", EX), file.lock(b"b", EX)
     file.convert(first, PR)
     file.lock(b"b", CR)
     file.lock(b"a", EX)
     file.unlock(first)
 
-    assert file.results() == [
+    happened = [
         Cast(first),
+        Cast(second),
         Cast(first),
+        Bast(second, CR),
         Bast(first, EX),
         unlocked(first),
-        Cast(second),
-        Bast(second, CR),
         Cast(4),
     ]
+    assert file.results() == as_read(profile, happened)
 
 
 @pytest.mark.row("4.9 order between locks")
@@ -241,20 +247,25 @@ def test_a_lock_read_empty_joins_at_the_end_again(file: LockFile) -> None:
 
 
 @pytest.mark.row("4.9 at most six")
-def test_seventh_result_of_a_lock_is_dropped(file: LockFile) -> None:
-    """A lock holds six results at most; what comes after is dropped (6.1 only)."""
+def test_seventh_result_of_a_lock(file: LockFile, profile: KernelProfile) -> None:
+    """Up to 6.1 a lock holds six results, and more are dropped; 6.12 has no limit."""
     lock_id = file.lock(b"a", EX)
     for mode in (PW, PR, CW, CR, NL, EX, NL):
         file.convert(lock_id, mode)
 
-    assert file.results() == [Cast(lock_id)] * 6
+    assert file.results() == [Cast(lock_id)] * (6 if profile.merged_results else 8)
 
 
 @pytest.mark.row("4.9 merging")
 @pytest.mark.parametrize("mode", [CW, PW])
 @pytest.mark.parametrize("read", [False, True])
-def test_unread_basts_are_merged(file: LockFile, mode: LockMode, read: bool) -> None:
-    """A blocking AST is dropped behind an unread one of its mode, or of a higher one above PR."""
+def test_basts_are_merged(
+    file: LockFile, profile: KernelProfile, mode: LockMode, read: bool
+) -> None:
+    """A blocking AST is dropped behind one of its mode, or of a higher one above PR.
+
+    Up to 6.9 only behind one that is unread.
+    """
     holder = file.granted(b"a", PR)
     file.lock(b"a", mode)
     before = file.results() if read else []
@@ -262,7 +273,8 @@ def test_unread_basts_are_merged(file: LockFile, mode: LockMode, read: bool) -> 
     file.lock(b"a", CW)
 
     after = file.results()
-    assert before + after == [Bast(holder, mode), Bast(holder, CW)][: 2 if read else 1]
+    both = read and profile.merged_results
+    assert before + after == [Bast(holder, mode), Bast(holder, CW)][: 2 if both else 1]
 
 
 @pytest.mark.row("4.9 merging")
@@ -277,8 +289,11 @@ def test_rising_basts_are_not_merged(file: LockFile) -> None:
 
 
 @pytest.mark.row("4.9 merging")
-def test_pr_and_cw_basts(file: LockFile) -> None:
-    """Unread PR and CW blocking ASTs of one lock: the one that repeats the last is dropped."""
+def test_pr_and_cw_basts(file: LockFile, profile: KernelProfile) -> None:
+    """PR and CW blocking ASTs of one lock: the one that repeats the last is dropped.
+
+    Up to 6.9 one that was read before is forgotten.
+    """
     holder = file.granted(b"a", PR)
     first = file.lock(b"a", CW)
     second = file.lock(b"a", PR)
@@ -288,12 +303,9 @@ def test_pr_and_cw_basts(file: LockFile) -> None:
     file.unlock(first)
     file.unlock(holder)
 
-    assert file.results() == [
-        unlocked(second),
-        Bast(holder, CW),
-        unlocked(holder),
-        unlocked(first),
-    ]
+    again = [Bast(holder, CW)] if profile.merged_results else []
+    happened = [unlocked(second), *again, unlocked(first), unlocked(holder)]
+    assert file.results() == as_read(profile, happened)
 
 
 @pytest.mark.row("4.9 CAST never merged")
@@ -324,14 +336,17 @@ def test_bast_before_the_completion_that_answers_it(file: LockFile) -> None:
 
 
 @pytest.mark.row("4.9 unread results pin the lock")
-def test_unread_result_pins_the_lock(file: LockFile, lockspace: Lockspace) -> None:
-    """A lock that has ended keeps its id until its last result was read (up to 6.9)."""
+def test_unread_result_pins_the_lock(
+    file: LockFile, lockspace: Lockspace, profile: KernelProfile
+) -> None:
+    """Up to 6.9 a lock that has ended keeps its id until its last result was read."""
     file.granted(b"a", EX)
     waiter = file.lock(b"a", EX)
     file.cancel(waiter)
-    assert file.lock(b"b", NL) == 3
+    second, third = (3, waiter) if profile.ids_free_when_read else (waiter, 3)
+    assert file.lock(b"b", NL) == second
 
-    assert file.results() == [Bast(1, EX), cancelled(waiter), Cast(3)]
+    assert file.results() == [Bast(1, EX), cancelled(waiter), Cast(second)]
 
-    assert file.lock(b"b", NL) == waiter
+    assert file.lock(b"b", NL) == third
     assert lockspace.entry(waiter).granted_mode == NL

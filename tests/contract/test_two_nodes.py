@@ -15,7 +15,7 @@ import pytest
 
 from dlm.abi.debugfs import parse_toss
 from dlm.ports import DeviceWrite
-from dlm.terms import LockFlag, LockMode
+from dlm.terms import KERNELS, LockFlag, LockMode
 from tests.contract.machine import (
     CLUSTER,
     Bast,
@@ -40,10 +40,11 @@ ADDRESSES = {1: "10.0.0.1", 2: "10.0.0.2"}
 class Pair:
     """Two nodes, 1 and 2, each with a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: str) -> None:
         from dlm.emulator import Cluster  # noqa: PLC0415 - the kernel's guest need not load it
 
-        self.cluster = Cluster({NAMES[nodeid]: ADDRESSES[nodeid] for nodeid in (1, 2)})
+        addresses = {NAMES[nodeid]: ADDRESSES[nodeid] for nodeid in (1, 2)}
+        self.cluster = Cluster(addresses, kernel=kernel)
         self.machines = {nodeid: self.process(nodeid) for nodeid in (1, 2)}
 
     def process(self, nodeid: int) -> Machine:
@@ -93,10 +94,10 @@ class Up:
         self.pair.settle()
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """Two nodes, not configured."""
-    pair = Pair()
+@pytest.fixture(params=KERNELS)
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Two nodes of each kernel, not configured."""
+    pair = Pair(request.param)
     yield pair
     pair.cluster.check()
 
@@ -127,6 +128,7 @@ def settled(up: Up, lock_id: int, file: LockFile) -> None:
 @pytest.mark.row("2 final status")
 def test_status_of_two_nodes(up: Up) -> None:
     """The lowest node ends at ff, the other at 55."""
+    up.settle()
     assert [space.read("recover_status") for space in up.spaces] == ["ff\n", "55\n"]
 
 
@@ -144,6 +146,7 @@ def test_create_waits_for_the_other_node(pair: Pair) -> None:
     (second,) = pair.create(2)
 
     assert pair.machines[1].result(first_pending)
+    pair.settle()  # 5.10 returns before the recovery has ended
     assert [space.read("recover_status") for space in (first, second)] == ["ff\n", "55\n"]
 
 
@@ -363,7 +366,11 @@ def test_operations_while_an_unlock_is_on_its_way(up: Up) -> None:
 
 @pytest.mark.row("4.9 skipping", "4.6 poll of a BAST to be skipped")
 def test_bast_that_no_longer_blocks_is_skipped(up: Up) -> None:
-    """A blocking AST that crossed the conversion it asks for makes poll true, and is never read."""
+    """A blocking AST that crossed the conversion it asks for is never read; up to 6.9 poll sees it.
+
+    Since 6.10 it is skipped before it is queued.
+    """
+    merged = up.pair.cluster.node(NAMES[2]).profile.merged_results
     first, second = up.files
     holder = second.lock(b"a", EX)
     up.settle()
@@ -379,7 +386,7 @@ def test_bast_that_no_longer_blocks_is_skipped(up: Up) -> None:
     assert second.results() == [Cast(remote)]
     up.settle()
 
-    assert second.poll() == 0x41
+    assert second.poll() == (0x41 if merged else 0)
     assert second.results() == []
     assert second.poll() == 0
     assert first.results() == [Cast(waiter)]
@@ -415,7 +422,7 @@ def test_purge_on_another_node(up: Up, all_of_them: bool) -> None:
         pids.append(machine.backend.process_id())
         machine.close()
     names = [resource.name for resource in up.spaces[1].resources() if resource.locks]
-    assert names == [b"a", b"b"]
+    assert sorted(names) == [b"a", b"b"]
 
     assert first.purge(2, 0 if all_of_them else pids[0]) == 0
     up.settle()

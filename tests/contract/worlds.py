@@ -7,6 +7,8 @@ The environment variable ``DLM_CONTRACT`` chooses, with commas between: ``emulat
 (dlm.kernel's own code on a fake file system, tests/contract/fakefs_world.py), ``remote`` (the other
 end of a stream, tests/contract/remote_world.py), ``kernel``, which must run as root on a machine
 that may be wrecked: ``make vm`` does that. The default is ``emulator,fakefs``.
+
+The emulator takes the suite as each kernel that it can be; ``fakefs`` and ``remote`` as one.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +25,7 @@ from typing import Protocol
 
 from dlm.errors import errno_name
 from dlm.ports import Backend, Device
-from dlm.terms import ReleaseFlag
+from dlm.terms import KERNELS, KernelProfile, ReleaseFlag
 from tests.contract.machine import (
     SHORT_WHILE,
     Lockspace,
@@ -45,11 +49,32 @@ CLUSTER_DEFAULTS = {
     "tcp_port": "21064",
     "toss_secs": "10",
 }
-"""Attributes of a cluster directory and what they read on a freshly loaded 6.1 module."""
+"""Attributes of a cluster directory and what they read on a freshly loaded module, any kernel."""
+
+TIMEOUT_DEFAULTS = {"timewarn_cs": "500", "waitwarn_us": "0"}
+"""Those that only kernels with ``deprecated_timeouts`` have."""
+
+
+def cluster_defaults(profile: KernelProfile) -> dict[str, str]:
+    """Return the attributes of a cluster directory on a kernel, with what they read at first."""
+    return CLUSTER_DEFAULTS | (TIMEOUT_DEFAULTS if profile.deprecated_timeouts else {})
+
+
+def profile_of(release: str) -> KernelProfile:
+    """Return the profile of a kernel by its release: of it, or of the next older one known."""
+    known = [KERNELS[name] for name in KERNELS if _version(name) <= _version(release)]
+    return max(known, key=lambda profile: _version(profile.name))
+
+
+def _version(release: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", release)[:2]))
 
 
 class World(Protocol):
     """Where a test runs: one node with as many processes as it asks for."""
+
+    profile: KernelProfile
+    """What the node's kernel is like."""
 
     def machine(self) -> Machine:
         """Return a new process on the node."""
@@ -72,10 +97,11 @@ class World(Protocol):
 class EmulatedWorld:
     """A fresh emulated node for each test."""
 
-    def __init__(self) -> None:
+    def __init__(self, profile: KernelProfile) -> None:
         from dlm.emulator import Cluster  # noqa: PLC0415 - the kernel's guest need not load it
 
-        self.cluster = Cluster({"node1": "127.0.0.1"}, kernel="6.1")
+        self.profile = profile
+        self.cluster = Cluster({"node1": "127.0.0.1"}, kernel=profile.name)
         self._node = self.cluster.node("node1")
 
     def machine(self) -> Machine:
@@ -110,6 +136,7 @@ class KernelWorld:
     def __init__(self) -> None:
         from dlm.kernel import KernelBackend  # noqa: PLC0415 - only a guest has a DLM
 
+        self.profile = profile_of(platform.release())
         self._new = KernelBackend
         self._processes: list[Machine] = []
 
@@ -214,7 +241,8 @@ def _clean(machine: Machine, processes: list[Machine]) -> None:
             lockspace.stop()
             lockspace.start()
     for process in reversed(processes):
-        process.close()
+        with suppress(ProcessLookupError):  # one that died has closed its files
+            process.close()
     processes.clear()
     if any(f"dlm_{name}" not in machine.backend.misc_devices() for name in names):
         for name in names:  # something joins or leaves, and others may wait behind it
@@ -223,7 +251,7 @@ def _clean(machine: Machine, processes: list[Machine]) -> None:
         machine.backend.pause(SHORT_WHILE)
     for name in names:
         _remove_lockspace(machine, name)
-    for attribute, text in CLUSTER_DEFAULTS.items():
+    for attribute, text in cluster_defaults(profile_of(platform.release())).items():
         path = f"{scratch}/{attribute}"
         # Quirk: a re-made cluster shows mark 0 whatever the module's value is; config.c, 6.1.
         if machine.read(path) != f"{text}\n" or attribute == "mark":

@@ -25,13 +25,13 @@ from pyfakefs.fake_filesystem import FakeFilesystem
 from pyfakefs.fake_os import FakeOsModule
 
 from dlm.abi.texts import format_misc
+from dlm.emulator.misc import DEVICE_MODE
 from dlm.ports import Backend, Stat
 from tests.vm.trees import Tree
 
 SYSFS = "/sys/kernel"
 ROOT = 0
 NOBODY = 65534
-DEVICE_MODE = stat.S_IFCHR | 0o600
 
 _UNIX_HEAD = "Num       RefCount Protocol Flags    Type St Inode Path\n"
 _UNIX_LINE = "0000000000000000: 00000002 00000000 00010000 0001 01 20101 {}\n"

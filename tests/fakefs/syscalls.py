@@ -215,6 +215,8 @@ class FakeSyscalls:
         data: bytes = self._os.read(descriptor, size)
         return data
 
+    read_with_room = read
+
     def write(self, descriptor: int, data: bytes) -> int:
         """write(2): what an emulated file returns is what the caller gets."""
         self._note("write", self._paths[descriptor], data)

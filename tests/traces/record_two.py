@@ -95,7 +95,6 @@ def on_guests(names: list[str], directory: Path, kernel: str) -> None:
     """Record stories on two guests, which boot anew for each."""
     # They need what only a machine with qemu has.
     from tests.vm.guests import Lab  # noqa: PLC0415
-
     from tests.vm.host import cache_directory  # noqa: PLC0415
 
     runs = cache_directory() / "runs"

@@ -104,7 +104,8 @@ def sources_for(suite: str, machine: Iterable[Source]) -> str:
         base, dash, kind = source.suite.partition("-")
         if base not in RELEASES or kind not in {"", "security"} or (kind and suite in ROLLING):
             continue
-        keys = f"Signed-By: {source.signed_by}\n" if source.signed_by else ""
+        # A key that stands there itself has many lines, and begins on the second.
+        keys = source.signed_by and f"Signed-By:\n {source.signed_by}\n"
         stanzas[source.uris, kind] = (
             f"Types: deb\nURIs: {source.uris}\nSuites: {suite}{dash}{kind}\n"
             f"Components: main\nArchitectures: amd64\n{keys}"

@@ -26,7 +26,10 @@ class Step:
 
 
 BEGINNING = "loaded"
-"""The tree before the first step: the module is loaded, nothing else."""
+"""The tree before the first step: the module was loaded a moment ago, nothing else."""
+
+ENDING = "left"
+"""The tree after the last step, when what it began has ended: the lockspace has gone."""
 
 STEPS = (
     Step("set_local 1 127.0.0.1", case="cluster"),
@@ -72,3 +75,6 @@ STEPS = (
     Step("release test --no-answer", case="leaving"),
     Step("terminate test"),
 )
+
+CASES = (BEGINNING, *(step.case for step in STEPS if step.case), ENDING)
+"""The moments of the session of which a tree is kept, in their order."""

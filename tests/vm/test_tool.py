@@ -1,4 +1,4 @@
-"""The tool's session on a real kernel, and the trees of its steps.
+"""The tool's session on a real kernel, and the trees of its moments.
 
 Runs in a guest only (tests/vm/run): as root, with a DLM that nobody has used since it was loaded.
 """
@@ -10,19 +10,19 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from dlm.kernel import KernelBackend
-from tests.vm.session import BEGINNING, STEPS, Step
+from dlm.ports import UeventSource
+from tests.vm.session import BEGINNING, CASES, ENDING, STEPS, Step
 from tests.vm.trees import FIXTURES, Tree, differences, load, record, save
 
 KERNEL = os.environ.get("DLM_VM_KERNEL", "")
 RESULTS = Path(os.environ.get("DLM_VM_RESULTS", "."))
 RECORDING = os.environ.get("DLM_VM_RECORD") == "1"
-
-CASES = (BEGINNING, *(step.case for step in STEPS if step.case))
 
 pytestmark = pytest.mark.skipif(not KERNEL, reason="needs a guest: run `make vm`")
 
@@ -35,33 +35,48 @@ def backend() -> Iterator[KernelBackend]:
     backend.close()
 
 
+@dataclass
+class Recorder:
+    """What records the trees: the events that it hears, and the command lines so far."""
+
+    backend: KernelBackend
+    uevents: UeventSource
+    said: list[str] = field(default_factory=list)
+
+    def keep(self, case: str) -> None:
+        """Record the tree of this moment into the results."""
+        subprocess.run(["udevadm", "settle"], check=True)
+        nodes = [each for each in Path("/dev").iterdir() if each.name.startswith("dlm")]
+        tree = record(
+            self.backend,
+            devices={each.name: each.stat().st_mode for each in nodes},
+            uevents=self.uevents.read_nowait(),
+            case=case,
+            kernel=platform.release(),
+            recorded=time.strftime("%Y-%m-%d"),
+            how=f"make fixtures KERNEL={KERNEL}",
+            commands=[f"dlm_tool {words}" for words in self.said],
+        )
+        save(tree, RESULTS / "sysfs" / KERNEL / case)
+
+
 @pytest.fixture(scope="module")
-def said() -> list[str]:
-    """The command lines so far."""
-    return []
+def recorder(backend: KernelBackend) -> Recorder:
+    """A recorder that listens."""
+    return Recorder(backend, backend.uevents())
 
 
-def keep(backend: KernelBackend, case: str, said: list[str]) -> None:
-    """Record the tree of this moment into the results."""
-    tree = record(
-        backend,
-        case=case,
-        kernel=platform.release(),
-        recorded=time.strftime("%Y-%m-%d"),
-        how="tests/vm/run --record",
-        commands=[f"dlm_tool {words}" for words in said],
-    )
-    save(tree, RESULTS / "sysfs" / KERNEL / case)
-
-
-def test_the_module_is_loaded(backend: KernelBackend, said: list[str]) -> None:
-    """The session begins with a DLM that has nothing configured."""
-    keep(backend, BEGINNING, said)
-    assert backend.list_directory("config/dlm") == []
+def test_the_module_is_loaded(recorder: Recorder) -> None:
+    """The session begins with a DLM that was just loaded and has nothing configured."""
+    subprocess.run(["modprobe", "-r", "dlm"], check=True)
+    recorder.uevents.read_nowait()
+    subprocess.run(["modprobe", "dlm"], check=True)
+    recorder.keep(BEGINNING)
+    assert recorder.backend.list_directory("config/dlm") == []
 
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.words for step in STEPS])
-def test_step(backend: KernelBackend, said: list[str], step: Step) -> None:
+def test_step(recorder: Recorder, step: Step) -> None:
     """The installed dlm_tool prints exactly this, exits with this, and nothing else."""
     done = subprocess.run(
         ["dlm_tool", *step.words.split()],
@@ -71,18 +86,19 @@ def test_step(backend: KernelBackend, said: list[str], step: Step) -> None:
         timeout=200,
         check=False,
     )
-    said.append(step.words)
+    recorder.said.append(step.words)
     print(f"$ dlm_tool {step.words}\n{done.stdout}{done.stderr}[{done.returncode}]")
     if step.case:
-        keep(backend, step.case, said)
+        recorder.keep(step.case)
     said_now = (done.stdout, done.stderr, done.returncode)
     assert said_now == (step.output, step.errors, step.code)
 
 
-def test_the_lockspace_is_gone(backend: KernelBackend) -> None:
+def test_the_lockspace_is_gone(backend: KernelBackend, recorder: Recorder) -> None:
     """What terminate has answered ends soon."""
     while backend.list_directory("dlm"):
         backend.pause(0.1)  # the test's own limit ends this
+    recorder.keep(ENDING)
     assert "dlm_test" not in backend.misc_devices()
 
 
@@ -93,4 +109,4 @@ def test_tree(case: str) -> None:
     found = load(RESULTS / "sysfs" / KERNEL / case)
     kept = load(FIXTURES / KERNEL / case) if (FIXTURES / KERNEL / case).exists() else Tree({})
     unlike = differences(kept, found)
-    assert not unlike, "\n".join([*unlike, "if that is right: tests/vm/run --record"])
+    assert not unlike, "\n".join([*unlike, f"if that is right: make fixtures KERNEL={KERNEL}"])

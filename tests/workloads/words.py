@@ -8,7 +8,7 @@ May not know: what an operation does, or which of these words a kernel takes.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from dlm.abi.device import (
@@ -135,7 +135,7 @@ class Requests:
         name = rng.choice(self.theme.names)
         request = LockRequest(mode=self._mode(), flags=self._flags(REQUEST_FLAGS), name=name)
         if not fixed and rng.random() < 0.02:  # only the length is looked at: no name is read
-            whole = bytearray(self._finish(replace(request, name=b"n" * 64), number, fixed))
+            whole = bytearray(self._finish(request._replace(name=b"n" * 64), number, fixed))
             whole[_NAMELEN] = rng.choice((65, 128, 255))
             return bytes(whole)
         return self._finish(request, number, fixed)
@@ -191,10 +191,10 @@ class Requests:
             return encode_request(lock, version=rng.choice(VERSIONS), layout=self._layout())
         if draw < 0.75:
             command = rng.choice((0, 3, 8, 200, 255))
-            return encode_request(replace(lock, command=command), layout=self._layout())
+            return encode_request(lock._replace(command=command), layout=self._layout())
         if control:
             command = rng.choice((Command.LOCK, Command.UNLOCK, Command.DEADLOCK))
-            return encode_request(replace(lock, command=command), layout=self._layout())
+            return encode_request(lock._replace(command=command), layout=self._layout())
         if draw < 0.85:
             missing = rng.choice(({"castaddr": 0}, {"lksb": 0}, {"castaddr": 0, "lksb": 0}))
             return self._finish(LockRequest(name=b"never"), number, missing)
@@ -239,7 +239,7 @@ class Requests:
             "value": bytes([number % 256]) * VALUE_BLOCK_SIZE,
         }
         layout = self._layout()
-        return encode_request(replace(request, **(fields | fixed)), layout=layout)
+        return encode_request(request._replace(**(fields | fixed)), layout=layout)
 
     def _end(self, number: int, request: LockRequest) -> bytes:
         fixed: Line = {"castaddr": 0, "bastaddr": 0}

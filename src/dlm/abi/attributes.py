@@ -249,13 +249,21 @@ def _cluster(
 
 
 _PORT = "port that every node listens on and connects to"
-_PROTOCOL = "0 TCP, 1 SCTP"
 _OLD_ID = "node id; set it before addr, which is filed under it"
 _NEW_ID = "node id, from the directory's name; writing it has no effect"
 
 ATTRIBUTES: tuple[Attribute, ...] = (
     # §1.3 of the kernel's facts: one set for the machine, whatever the cluster's directory
-    _cluster("tcp_port", 21064, _PORT, minimum=1, busy=True, lacks="shared_cluster_attributes"),
+    _cluster("tcp_port", 21064, _PORT, minimum=1, lacks="guards_transport"),
+    _cluster(
+        "tcp_port",
+        21064,
+        _PORT,
+        minimum=1,
+        busy=True,
+        needs="guards_transport",
+        lacks="shared_cluster_attributes",
+    ),
     # 6.13 made the port 16 bits wide in the release that shared the attributes.
     _cluster(
         "tcp_port",
@@ -273,8 +281,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     _cluster("scan_secs", 5, "seconds between scans for unused resources", minimum=1),
     _cluster("log_debug", 0, "log what helps to debug"),
     _cluster("log_info", 1, "log recoveries at the level info"),
-    _cluster("protocol", 0, _PROTOCOL, maximum=1, busy=True, needs="checks_protocol"),
-    _cluster("protocol", 0, _PROTOCOL, lacks="checks_protocol"),
+    _cluster("protocol", 0, "0 TCP, else SCTP", lacks="guards_transport"),
+    _cluster("protocol", 0, "0 TCP, 1 SCTP", maximum=1, busy=True, needs="guards_transport"),
     _cluster("mark", 0, "socket mark of nodes that are added later"),
     _cluster(
         "timewarn_cs",

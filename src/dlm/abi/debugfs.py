@@ -22,7 +22,7 @@ POINTER = "(____ptrval____)"
 """How a kernel prints a pointer that it does not tell."""
 
 FILES = {"": 0o444, "_locks": 0o644, "_all": 0o444, "_toss": 0o444, "_waiters": 0o644}
-"""The files of a lockspace: what follows its name, and the permission bits."""
+"""The files of a lockspace: what follows its name, and the permission bits (5.10: no write)."""
 
 
 # ---- values -------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The locks of the command line: lock, unlock, convert, as plans.
 
 Decides: how a lock outlives the tool, and how it is found and taken over again by its id.
-May not know: how a plan is run.
+May not know: how a plan is run; which result is which request's, and what must never be sent: that
+is dlm.locks' low level, whose writes and reads a plan makes.
 Mirrors: fs/dlm/user.c and lock.c (Linux 6.1); what the tool of 2005 did with its own kernel.
 
 A lock that is to outlive its process is *pinned* once it is granted: converted to its own mode
@@ -16,14 +17,7 @@ import errno
 from dataclasses import dataclass
 
 from dlm.abi.debugfs import LockEntry, parse_all
-from dlm.abi.device import (
-    RESULT_SIZE_MAX,
-    Command,
-    LockRequest,
-    LockResult,
-    decode_result,
-    encode_request,
-)
+from dlm.abi.device import RESULT_SIZE_MAX, Command, LockRequest, encode_request
 from dlm.control.common import device_of, dialect
 from dlm.control.plan import (
     Begun,
@@ -39,6 +33,7 @@ from dlm.control.plan import (
 from dlm.control.reasons import CheckError, Reason
 from dlm.control.recovery import wait_running
 from dlm.errors import NoDlmError, RefusedError
+from dlm.locks.raw import BareDesk, Completion, RawLocks
 from dlm.ports import DeviceClose, DeviceWrite
 from dlm.terms import EUNLOCK, InternalFlag, LockFlag, LockMode, LockStatus, StatusFlag
 
@@ -69,24 +64,21 @@ class Outcome:
 def lock(name: str, resource: bytes, mode: LockMode, flags: LockFlag) -> Plan[Outcome]:
     """Request a lock, wait until it is granted, and pin it."""
     yield from wait_running(name)
-    file: File = yield OpenDevice(device_of(name))
+    opened = yield from _open(name)
     said = f"on {text_of(resource)}"
     plain = flags & ~LockFlag.PERSISTENT
-    lock_id = yield from _send(
-        file, LockRequest(mode=mode, flags=plain, name=resource), f"LOCK {say(mode, plain)} {said}"
-    )
-    result = yield from _completion(file, lock_id, f"the lock {said} to be granted")
-    if not result.status:
-        pinned = granted_mode_of(mode, flags, result)
+    request = LockRequest(mode=mode, flags=plain, name=resource)
+    end = yield from opened.send(request, f"LOCK {say(mode, plain)} {said}")
+    yield from opened.completed(end, f"the lock {said} to be granted")
+    lock_id = end.lock_id
+    if not end.status:
+        pinned = granted_mode_of(mode, flags, end.flags)
         pin = LockFlag.CONVERT | LockFlag.PERSISTENT
-        yield from _send(
-            file,
-            LockRequest(mode=pinned, flags=pin, lock_id=lock_id),
-            f"LOCK {say(pinned, pin)} lkid {lock_id or '?'}",
-        )
-        result = yield from _completion(file, lock_id, f"the lock {said} to be pinned")
-    yield from close_file(file)
-    return Outcome(lock_id, mode, flags | LockFlag.PERSISTENT, -result.status)
+        request = LockRequest(mode=pinned, flags=pin, lock_id=lock_id)
+        end = yield from opened.send(request, f"LOCK {say(pinned, pin)} lkid {lock_id or '?'}")
+        yield from opened.completed(end, f"the lock {said} to be pinned")
+    yield from close_file(opened.file)
+    return Outcome(lock_id, mode, flags | LockFlag.PERSISTENT, -end.status)
 
 
 def unlock(name: str, lock_id: int, flags: LockFlag, *, force: bool = False) -> Plan[Outcome]:
@@ -94,17 +86,17 @@ def unlock(name: str, lock_id: int, flags: LockFlag, *, force: bool = False) -> 
     yield from wait_running(name)
     cancel = bool(flags & LockFlag.CANCEL)
     resource, entry = yield from (find_lock if cancel else _find_quiet)(name, lock_id)
-    file: File = yield OpenDevice(device_of(name))
-    adopted = False
-    if not cancel:
-        adopted = yield from _take_over(file, resource, entry, force)
+    opened = yield from _open(name)
     request = LockRequest(Command.UNLOCK, flags=flags, lock_id=lock_id)
-    yield from _send(file, request, f"UNLOCK{say_flags(flags)} lkid {lock_id}")
+    said = f"UNLOCK{say_flags(flags)} lkid {lock_id}"
     status = None
-    if adopted:
-        result = yield from _completion(file, lock_id, f"lock {lock_id} to end")
-        status = -result.status or EUNLOCK
-    yield from close_file(file)
+    if not cancel and (yield from _take_over(opened, resource, entry, force)):
+        end = yield from opened.send(request, said)
+        yield from opened.completed(end, f"lock {lock_id} to end")
+        status = -end.status or EUNLOCK
+    else:
+        yield from opened.send_for_owner(request, said)
+    yield from close_file(opened.file)
     return Outcome(lock_id, None, flags, status, EUNLOCK)
 
 
@@ -114,19 +106,22 @@ def convert(
     """Convert a lock to another mode; it goes on to outlive the tool."""
     yield from wait_running(name)
     resource, entry = yield from _find_quiet(name, lock_id)
-    file: File = yield OpenDevice(device_of(name))
-    adopted = yield from _take_over(file, resource, entry, force)
+    opened = yield from _open(name)
+    adopted = yield from _take_over(opened, resource, entry, force)
     # A conversion decides anew whether the lock outlives its process (Linux 6.1 fs/dlm/user.c,
     # device_user_lock()): a forced one leaves that as the owner had it.
     keep = LockFlag.PERSISTENT if adopted else LockFlag(entry.exflags) & LockFlag.PERSISTENT
     sent = flags | keep | LockFlag.CONVERT
     request = LockRequest(mode=mode, flags=sent, lock_id=lock_id)
-    yield from _send(file, request, f"LOCK {say(mode, sent)} lkid {lock_id}")
+    said = f"LOCK {say(mode, sent)} lkid {lock_id}"
     status = None
     if adopted:
-        waiting = f"lock {lock_id} on {text_of(resource)} to be converted"
-        status = -(yield from _completion(file, lock_id, waiting)).status
-    yield from close_file(file)
+        end = yield from opened.send(request, said)
+        yield from opened.completed(end, f"lock {lock_id} on {text_of(resource)} to be converted")
+        status = -end.status
+    else:
+        yield from opened.send_for_owner(request, said)
+    yield from close_file(opened.file)
     return Outcome(lock_id, mode, sent, status)
 
 
@@ -165,11 +160,11 @@ def _find_quiet(name: str, lock_id: int) -> Plan[tuple[bytes, LockEntry]]:
     return found
 
 
-def _take_over(file: File, resource: bytes, entry: LockEntry, force: bool) -> Plan[bool]:
+def _take_over(opened: Opened, resource: bytes, entry: LockEntry, force: bool) -> Plan[bool]:
     """Adopt a lock; False when a living process owns it and ``force`` says to go on."""
     # Only granted locks are orphans: what waits is dropped, what converts goes back to its mode
     # (Linux 6.1 fs/dlm/lock.c, orphan_proc_lock()).
-    if entry.status == LockStatus.GRANTED and (yield from _adopt(file, resource, entry)):
+    if entry.status == LockStatus.GRANTED and (yield from _adopt(opened, resource, entry)):
         return True
     if not force or entry.flags & InternalFlag.ORPHAN:
         text = f"lock {entry.lock_id} on {text_of(resource)} belongs to process {entry.pid}"
@@ -177,7 +172,7 @@ def _take_over(file: File, resource: bytes, entry: LockEntry, force: bool) -> Pl
     return False
 
 
-def _adopt(file: File, resource: bytes, entry: LockEntry) -> Plan[bool]:
+def _adopt(opened: Opened, resource: bytes, entry: LockEntry) -> Plan[bool]:
     """Adopt orphans of the same name and mode, oldest first, until the wanted one comes.
 
     The others are orphans again when the file is closed, for PERSISTENT was given here.
@@ -187,53 +182,70 @@ def _adopt(file: File, resource: bytes, entry: LockEntry) -> Plan[bool]:
     while True:
         try:
             said = f"LOCK {say(mode, flags)} on {text_of(resource)}"
-            found = yield from _send(file, request, said)
+            adopted = yield from opened.send(request, said, dry=entry.lock_id)
         except RefusedError as error:
             if error.errno in {errno.EAGAIN, errno.ENOENT}:
                 return False
             raise
-        if found in {entry.lock_id, 0}:  # 0: a dry run's
+        if adopted.lock_id == entry.lock_id:
             return True
 
 
 # ---- the device ---------------------------------------------------------------------------------
 
 
-def _send(file: File, request: LockRequest, said: str) -> Plan[int]:
-    """Write a request from a helper, for it sleeps while the lockspace is stopped."""
-    if request.command == Command.LOCK:
-        request = _with_results(request)
-    begun: Begun = yield Submit(DeviceWrite(encode_request(request)), file, said)
+class Opened:
+    """An open file on a lockspace, and what was asked for on it."""
+
+    __slots__ = ("_desk", "_locks", "file")
+
+    def __init__(self, name: str, file: File) -> None:
+        self.file = file
+        self._desk = BareDesk(name)
+        self._locks = RawLocks(self._desk)
+
+    def send(self, request: LockRequest, said: str, *, dry: int = 0) -> Plan[Completion]:
+        """Write a request from a helper, for it sleeps while the lockspace is stopped.
+
+        ``dry`` is the lock id that a dry run goes on with.
+        """
+        prepared = self._locks.prepare(request)
+        try:
+            answer = yield from _write(self.file, prepared.data, said)
+        except RefusedError:
+            prepared.refused()
+            raise
+        return prepared.written(answer or dry)
+
+    def send_for_owner(self, request: LockRequest, said: str) -> Plan[None]:
+        """Write a request for a lock whose results go to the process that owns it."""
+        if request.command == Command.LOCK:
+            request = request._replace(castaddr=ANY, lksb=ANY)
+        yield from _write(self.file, encode_request(request), said)
+
+    def completed(self, end: Completion, waiting: str) -> Plan[None]:
+        """Wait until a request has completed."""
+        while not end.done:
+            raw: bytes | None = yield NextResult(self.file, RESULT_SIZE_MAX, waiting)
+            if raw is None:  # a dry run
+                return
+            self._desk.took(raw)
+
+
+def _open(name: str) -> Plan[Opened]:
+    file: File = yield OpenDevice(device_of(name))
+    return Opened(name, file)
+
+
+def _write(file: File, data: bytes, said: str) -> Plan[int]:
+    begun: Begun = yield Submit(DeviceWrite(data), file, said)
     answer: int = yield Result(begun, SUSPENDED)
     return answer
 
 
-def _with_results(request: LockRequest) -> LockRequest:
-    return LockRequest(
-        request.command,
-        request.mode,
-        request.flags,
-        request.lock_id,
-        castaddr=ANY,
-        lksb=ANY,
-        name=request.name,
-    )
-
-
-def _completion(file: File, lock_id: int, waiting: str) -> Plan[LockResult]:
-    """Wait for the completion of a lock's operation."""
-    while True:
-        raw: bytes | None = yield NextResult(file, RESULT_SIZE_MAX, waiting)
-        if raw is None:  # a dry run
-            return LockResult(0, 0, 0, 0, lock_id, 0, 0)
-        result = decode_result(raw)
-        if result.lock_id == lock_id and not result.bast_mode:
-            return result
-
-
-def granted_mode_of(mode: LockMode, flags: LockFlag, result: LockResult) -> LockMode:
+def granted_mode_of(mode: LockMode, flags: LockFlag, remarks: int) -> LockMode:
     """Return the mode in which a lock was granted: ALTPR and ALTCW allow another."""
-    if not result.flags & StatusFlag.ALTMODE:
+    if not remarks & StatusFlag.ALTMODE:
         return mode
     return LockMode.PR if flags & LockFlag.ALTPR else LockMode.CW
 

@@ -44,7 +44,7 @@ def lock(name: str, resource: bytes, mode: LockMode, flags: LockFlag) -> Plan[Ou
     lock_id = yield from _send(file, request, f"LOCK {say(mode, plain)} {said}")
     result = yield from _completion(file, lock_id, f"the lock {said} to be granted")
     if not result.status:
-        pinned = granted_mode_of(mode, flags, result)
+        pinned = granted_mode_of(mode, flags, result.flags)
         pin = LockFlag.CONVERT | LockFlag.PERSISTENT
         request = LockRequest(mode=pinned, flags=pin, lock_id=lock_id)
         yield from _send(file, request, f"LOCK {say(pinned, pin)} lkid {lock_id or '?'}")

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dlm.cli.parser import Request
+from dlm.cli.parser import PROGRAM, Request
 from dlm.control.plan import Plan
 
 if TYPE_CHECKING:
     from dlm.cli.locks import Outcome
+    from dlm.control.hints import Hint
     from dlm.control.snapshot import LockspaceView
 
 Json = dict[str, Any]
@@ -235,13 +236,18 @@ def _shown_outcome(lines: list[str], outcome: Outcome, refused: str) -> Shown:
 # ---- ls -----------------------------------------------------------------------------------------
 
 
-def _ls(values: Values) -> Plan[list[LockspaceView]]:
+Looked = tuple["list[LockspaceView]", "tuple[Hint, ...]"]
+"""The lockspaces, and what there is to see to in the nodes."""
+
+
+def _ls(values: Values) -> Plan[Looked]:
     from dlm.control import snapshot
 
-    def plan() -> Plan[list[LockspaceView]]:
+    def plan() -> Plan[Looked]:
         if "ls_name" in values:
-            return [(yield from snapshot.view(values["ls_name"]))]
-        return list((yield from snapshot.snapshot()).lockspaces)
+            return [(yield from snapshot.view(values["ls_name"]))], ()
+        node = yield from snapshot.snapshot()
+        return list(node.lockspaces), node.hints
 
     return plan()
 
@@ -251,7 +257,8 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _show_ls(_values: Values, views: list[LockspaceView]) -> Shown:
+def _show_ls(_values: Values, looked: Looked) -> Shown:
+    views, hints = looked
     rows = [_row(view) for view in views]
     widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
     table = [_COLUMNS, *rows] if rows else []
@@ -259,7 +266,17 @@ def _show_ls(_values: Values, views: list[LockspaceView]) -> Shown:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in table
     ]
-    return Shown(lines, {"lockspaces": [_json_of(view) for view in views]})
+    lines += [_say_hint(hint) for each in (hints, *(view.hints for view in views)) for hint in each]
+    data = {"lockspaces": [_json_of(view) for view in views]}
+    return Shown(lines, data | _json_of_hints(hints))
+
+
+def _say_hint(hint: Hint) -> str:
+    return f"{hint.text}: {', then '.join(f'{PROGRAM} {each}' for each in hint.commands)}"
+
+
+def _json_of_hints(hints: tuple[Hint, ...]) -> Json:
+    return {"hints": [{"text": hint.text, "commands": list(hint.commands)} for hint in hints]}
 
 
 def _row(view: LockspaceView) -> tuple[str, ...]:
@@ -293,6 +310,7 @@ def _json_of(view: LockspaceView) -> Json:
         "controller": view.controller,
         "waits_for": view.waits_for,
         "contradictions": list(view.contradictions),
+        **_json_of_hints(view.hints),
     }
 
 

@@ -54,6 +54,7 @@ ADVICE = {
     Reason.NOTHING_WAITS: "terminate is for a create or release that waits",
     Reason.NOT_SHOWN: "--force answers all the same, or what comes next",
     Reason.ANSWERED: "look at dlm_tool ls for what it waits for now",
+    Reason.MAYBE_ANSWERED: "give the start again, or use --force",
     Reason.LEAVES: "wait until it has gone, or let it go: dlm_tool terminate",
     Reason.JOINS: "start it, or end the join: dlm_tool terminate",
     Reason.RUNS: "stop it first: dlm_tool stop",
@@ -67,9 +68,15 @@ ADVICE = {
 
 _NO_SUCH_LOCK = "there is no such lock of this node"
 
+_AFRESH = (
+    "rmdir /sys/kernel/config/dlm/cluster/{spaces/*/nodes/*,spaces/*,comms/*,} 2>/dev/null; "
+    "modprobe -r dlm; modprobe dlm"
+)
+
 KERNEL_ADVICE = {
     ("create", errno.ENOTCONN): _SET_FIRST,
-    ("create", errno.EUNATCH): "dlm-monitor was opened and closed: load the module again",
+    ("create", errno.EUNATCH): "dlm-monitor was open and is closed, for its holder has gone: start "
+    "that controller again, or release all lockspaces and load the module afresh: " + _AFRESH,
     ("create", errno.EADDRNOTAVAIL): "no interface has the address of set_local",
     ("create", errno.EADDRINUSE): "another program listens on the DLM's port",
     ("create", errno.ECANCELED): "the join was terminated",

@@ -273,8 +273,8 @@ def _serve(request: Request, out: TextIO) -> Shown:
     backend.close()
     port = Port(path, spawn)
     ended = _Ended()
-    out.write(f"serving {name} at {path}\n")
     if streams.is_device(path):
+        out.write(f"serving {name} at {path}\n")
         out.flush()
         while not ended.come:
             server = Server(direct=True, log=_log)
@@ -290,6 +290,7 @@ def _serve(request: Request, out: TextIO) -> Shown:
             server.listen(streams.listen(path), port)
         except OSError as error:
             raise RefusedError(error.errno or 0, f"{path}: {error.strerror}") from error
+        out.write(f"serving {name} at {path}\n")
         out.flush()
         server.run()
         server.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dlm.abi.texts import global_id
     from dlm.control.api import Control, LockspaceControl
+    from dlm.control.hints import Hint
     from dlm.control.seen import Phase
     from dlm.control.snapshot import LockspaceView, NodeSetting, NodeView
     from dlm.control.watch import Done, Event, Join, Leave, Watch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Control": "dlm.control.api",
     "LockspaceControl": "dlm.control.api",
+    "Hint": "dlm.control.hints",
     "Phase": "dlm.control.seen",
     "LockspaceView": "dlm.control.snapshot",
     "NodeSetting": "dlm.control.snapshot",
@@ -34,6 +36,7 @@ __all__ = [
     "Control",
     "Done",
     "Event",
+    "Hint",
     "Join",
     "Leave",
     "LockspaceControl",

@@ -327,10 +327,15 @@ def write_members(nodes: Nodes, name: str, change: Membership) -> Plan[dict[int,
     """Write the list of the next start.
 
     Without a newline, which would be counted as one more member; and last of all, for the list
-    stays when the start is refused, and no other is taken until one succeeds.
+    stays when the start is refused, and no other is taken until one succeeds. After a start that
+    was interrupted the list may be there.
     """
     del nodes
-    yield WriteAttribute(f"{place(name)}/members", list_members(change.weights))
+    try:
+        yield WriteAttribute(f"{place(name)}/members", list_members(change.weights))
+    except RefusedError as error:
+        if error.errno != errno.EINVAL or not change.again:
+            raise
     return dict.fromkeys(change.weights, 0)
 
 

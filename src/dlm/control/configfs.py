@@ -380,7 +380,8 @@ def write_members(nodes: Nodes, name: str, change: Membership) -> Plan[dict[int,
         if member is not stay.get(member.nodeid):
             yield RemoveDirectory(member.path)
     for comm in change.returned:
-        yield RemoveDirectory(comm.path)  # its connection is closed, its addresses are dropped
+        if comm.inode:  # its connection is closed, its addresses are dropped
+            yield RemoveDirectory(comm.path)
         yield from _make_comm(nodes, comm.nodeid, comm.addresses, local=False)
     for nodeid, weight in change.weights.items():
         kept = stay.get(nodeid)

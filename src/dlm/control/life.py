@@ -33,7 +33,7 @@ from dlm.control.plan import (
 )
 from dlm.control.reasons import CheckError, Reason
 from dlm.control.seen import Phase, Seen
-from dlm.control.state import LockspaceState, forget, recall, remember
+from dlm.control.state import NO_ANSWER, LockspaceState, forget, recall, remember, update
 from dlm.errors import RefusedError
 
 TERMINATED = errno.ECANCELED
@@ -54,7 +54,8 @@ def create(
 
     The rest of the join goes on without the caller, until ``start`` has answered it and the first
     recovery has ended; ``wait`` waits for that. A lockspace that runs is only used once more, or
-    refused with EEXIST when ``exclusive``. Returns the device's minor when the join is over.
+    refused with EEXIST when ``exclusive``; one that joins is refused with EBUSY unless ``wait``.
+    Returns the device's minor when the join is over.
     """
     check_lockspace(name)
     yield from check_controller(force)
@@ -64,6 +65,9 @@ def create(
     if (yield from dialect.nodes()).local is None:
         raise CheckError(Reason.NO_LOCAL_NODE, "no node was set as this one")
     before = yield from dialect.look(name)
+    if before is not None and before.phase is Phase.JOINING and not wait:
+        # It would wait for the end of that join, and make a second user.
+        raise CheckError(Reason.JOINS, f"lockspace {name} is there and still joins")
     other = yield from in_the_way(name)
     if other is not None:
         yield Note(f"create {name} waits for {say_in_the_way(other)}")
@@ -100,24 +104,58 @@ def release(name: str, *, answer: bool = True, force: bool = False) -> Plan[None
     """
     check_lockspace(name)
     yield from check_controller(force)
-    yield from find_with_state(name)
+    command = f"release {name}" + NO_ANSWER * (not answer)
+    seen, state = yield from find_with_state(name)
+    if answer and state.doing == command and seen.phase is Phase.LEAVING and seen.minor is None:
+        yield from _finish_release(seen)
+        return
     seen, minor = yield from _joined(name)
     other = yield from in_the_way(name)
     if other is not None:
         yield Note(f"release {name} waits for {say_in_the_way(other)}")
+    again = state.doing == command
+    yield from locked(lambda: update(seen, lambda state: state.replace(doing=command)))
     begun = yield from dialect.begin_remove(name, minor)
     leaves = yield WaitUntil(lambda: _leaves(seen, begun), f"{name} leaves", dry=True)
     if leaves and answer:
         yield from locked(lambda: _answer(seen, leave=True))
     if leaves and not answer and not begun.done():
+        yield from _end(seen)
         return
-    yield Result(begun, f"every open file on dlm_{name} to be closed, and other nodes to let go")
-    if not begun.done():  # a dry run
+    try:
+        yield Result(
+            begun, f"every open file on dlm_{name} to be closed, and other nodes to let go"
+        )
+    except RefusedError:
+        if not again or (yield from _is_same(seen)):
+            yield from _end(seen)
+            raise
+        # The removal of before had been asked for: it came first, and has just gone through.
+    if not (begun.done() or again):  # a dry run
         return
     if (yield from _is_same(seen)):
         yield Note(f"lockspace {name} has other users: it only has one less now")
+        yield from _end(seen)
     else:
         yield from forget(name)
+
+
+def _end(seen: Seen) -> Plan[None]:
+    """Remember that the verb which was begun has ended."""
+    yield from locked(lambda: update(seen, lambda state: state.replace(doing="")))
+
+
+def _finish_release(seen: Seen) -> Plan[None]:
+    """Answer the leave of a release that was interrupted, and wait until it is over."""
+    yield from locked(lambda: _answer(seen, leave=True, again=True))
+
+    def check() -> Plan[bool | Waiting]:
+        if (yield from _is_same(seen)):
+            return Waiting(f"every open file on dlm_{seen.name} to be closed")
+        return True
+
+    yield WaitUntil(check, f"{seen.name} has gone")
+    yield from forget(seen.name)
 
 
 def _joined(name: str) -> Plan[tuple[Seen, int]]:
@@ -159,8 +197,9 @@ def _is_same(seen: Seen) -> Plan[bool]:
 def terminate(name: str, *, force: bool = False) -> Plan[None]:
     """End the wait of a join, which then fails with ECANCELED, or let a leave go on.
 
-    Refused when nothing waits, and with EALREADY when the wait was answered; ``force`` answers all
-    the same. A leave that the kernel does not show, and that was not begun here, must be forced.
+    Refused when nothing waits, and with EALREADY when the wait was answered, or when a start was
+    interrupted at its answer; ``force`` answers all the same. A leave that the kernel does not
+    show, and that was not begun here, must be forced.
     """
     check_lockspace(name)
     yield from check_controller(force)
@@ -176,6 +215,11 @@ def _terminate(name: str, force: bool) -> Plan[None]:
             text = f"lockspace {name} is {seen.phase.value}: {nothing}"
             raise CheckError(Reason.NOTHING_WAITS if shown else Reason.NOT_SHOWN, text)
     leave = seen.phase is not Phase.JOINING
+    if not force and not leave and state.unsure and state.last_start:
+        # An answer that nobody waits for would be kept for the leave.
+        text = f"the join of {name} was answered already, or was about to be"
+        raise CheckError(Reason.MAYBE_ANSWERED, text)
+    force = force or state.unsure
     if not force and (state.leave_answered if leave else state.join_answered):
         what = "leave" if leave else "join"
         raise CheckError(Reason.ANSWERED, f"the {what} of {name} was answered already")
@@ -185,9 +229,12 @@ def _terminate(name: str, force: bool) -> Plan[None]:
 def _answer(seen: Seen, *, leave: bool, again: bool = False) -> Plan[None]:
     """Answer once: it is remembered first, so that a crash can only answer too little."""
     state = yield from recall(seen)
-    if not again and (state.leave_answered if leave else state.join_answered):
+    known = state.leave_answered if leave else state.join_answered
+    if known and not (again or state.unsure):
         return
-    yield from remember(seen, answered(state, leave=leave))
+    marked = answered(state, leave=leave)
+    doing = state.doing or f"terminate {seen.name}"
+    yield from remember(seen, marked.replace(unsure=True, doing=doing))
     try:
         if leave:
             yield from dialect.answer_leave(seen.name)
@@ -197,6 +244,8 @@ def _answer(seen: Seen, *, leave: bool, again: bool = False) -> Plan[None]:
         yield from remember(seen, state)
         if not (leave and error.errno in {errno.ENOENT, errno.ENODEV}):
             raise  # a lockspace that has gone needed no answer
+    else:
+        yield from remember(seen, marked.replace(unsure=False, doing=""))
 
 
 def answered(state: LockspaceState, *, leave: bool) -> LockspaceState:

@@ -79,7 +79,9 @@ def look(name: str) -> Plan[Seen | None]:
     running = (yield from shown_members(name)) is not None
     seen = Seen(name, *there, 0, Phase.STOPPED)
     state = yield from recall(seen)
-    started = bool(state.last_start) and not state.stopped
+    # A start that was interrupted may not have been written; to write it again does no harm.
+    doubt = state.doing.startswith("start ")
+    started = bool(state.last_start) and not state.stopped and not doubt
     status = RecoverStatus.DONE if running else RecoverStatus.NODES if started else 0
     phase = yield from phase_of(seen, started=started, running=running)
     return seen.replace(status=int(status), phase=phase)

@@ -13,7 +13,8 @@ from dlm.control.common import check_controller, dialect
 from dlm.control.plan import Ask, Note, Plan, locked
 from dlm.control.reasons import CheckError, Reason
 from dlm.control.seen import Comm, Nodes, Phase
-from dlm.control.state import update_node
+from dlm.control.state import NodeState, recall_nodes, update_nodes
+from dlm.errors import RefusedError
 
 
 def set_local(
@@ -33,8 +34,34 @@ def _set_local(nodeid: int, wanted: tuple[str, ...], weight: int | None) -> Plan
     comm, local = nodes.comms.get(nodeid), nodes.local
     if local is not None and local is not comm:
         raise CheckError(Reason.OTHER_LOCAL_NODE, f"this node is node {local.nodeid} already")
-    yield from dialect.set_local(nodes, nodeid, wanted, weight)
-    yield from update_node(nodeid, weight=weight, fresh=comm is None)
+    yield from _set(nodes, nodeid, wanted, weight, local=True)
+
+
+def _set(
+    nodes: Nodes, nodeid: int, wanted: tuple[str, ...], weight: int | None, *, local: bool
+) -> Plan[None]:
+    """Set a node; what it is to become is remembered first, for its comm may be half made then.
+
+    A node that is set for the first time starts with nothing remembered, and one whose setting was
+    interrupted with what it had: its weight, and whether it is this node.
+    """
+    comm = nodes.comms.get(nodeid)
+    before = (yield from recall_nodes()).get(nodeid, NodeState())
+    node = before if comm is not None or before.addresses else NodeState()
+    if weight is not None:
+        node = node.replace(weight=weight)
+    own = comm.local if comm is not None else False
+    ours = local or own or before.local
+    name = "set_local" if local else "set_node"
+    yield from update_nodes({nodeid: node.replace(verb=name, local=ours, addresses=wanted)})
+    lost = ours and not own and not (yield from dialect.takes_back())
+    verb = dialect.set_local if local or lost else dialect.set_node
+    try:
+        yield from verb(nodes, nodeid, wanted, weight)
+    except RefusedError:
+        yield from update_nodes({nodeid: before})
+        raise
+    yield from update_nodes({nodeid: node.is_set()})
 
 
 def _warn_of_strangers(wanted: tuple[str, ...]) -> Plan[None]:
@@ -65,8 +92,7 @@ def _set_node(nodeid: int, wanted: tuple[str, ...], weight: int | None) -> Plan[
     comm = nodes.comms.get(nodeid)
     if comm is not None and not set(wanted) <= set(comm.addresses):
         yield from _check_unused(nodes, comm)
-    yield from dialect.set_node(nodes, nodeid, wanted, weight)
-    yield from update_node(nodeid, weight=weight, fresh=comm is None)
+    yield from _set(nodes, nodeid, wanted, weight, local=False)
 
 
 def _check_unused(nodes: Nodes, comm: Comm) -> Plan[None]:

@@ -28,6 +28,7 @@ class Reason(Enum):
     NOTHING_WAITS = (errno.EINVAL, "nobody waits for an answer")
     NOT_SHOWN = (errno.EINVAL, "the kernel does not show whether anybody waits")
     ANSWERED = (errno.EALREADY, "the wait was answered")
+    MAYBE_ANSWERED = (errno.EALREADY, "the wait may have been answered")
     LEAVES = (errno.EALREADY, "the lockspace leaves")
     JOINS = (errno.EBUSY, "the lockspace joins")
     RUNS = (errno.EBUSY, "the lockspace is not stopped")

@@ -9,7 +9,7 @@ before; afterwards only what is seen is reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dlm.control.checks import check_event, check_lockspace, check_members
 from dlm.control.common import absent, check_controller, dialect, find, find_with_state
@@ -17,7 +17,7 @@ from dlm.control.life import answered
 from dlm.control.nodes import lockspace_running_with
 from dlm.control.plan import Note, Plan, Result, Waiting, WaitUntil, locked
 from dlm.control.reasons import CheckError, Reason
-from dlm.control.seen import Member, Membership, Nodes, Phase, Seen
+from dlm.control.seen import Comm, Member, Membership, Nodes, Phase, Seen
 from dlm.control.state import (
     LockspaceState,
     NodeState,
@@ -26,7 +26,7 @@ from dlm.control.state import (
     recall_nodes,
     remember,
     update,
-    update_node,
+    update_nodes,
 )
 from dlm.errors import RefusedError
 from dlm.record import Record
@@ -38,18 +38,21 @@ def stop(name: str, *, force: bool = False) -> Plan[None]:
     """Suspend locking on this node; returns when no lock operation is left inside the kernel."""
     check_lockspace(name)
     yield from check_controller(force)
-    seen = yield from locked(lambda: _note_done(name))
-    begun = yield from dialect.begin_stop(name)
-    yield Result(begun, f"the lock operations in {name} to come to an end")
-    yield from locked(lambda: update(seen, lambda state: state.replace(stopped=True)))
+    seen = yield from locked(lambda: _note_stop(name))
+    try:
+        begun = yield from dialect.begin_stop(name)
+        yield Result(begun, f"the lock operations in {name} to come to an end")
+    except RefusedError:
+        yield from locked(lambda: update(seen, lambda state: state.replace(doing="")))
+        raise
+    yield from locked(lambda: update(seen, lambda state: state.replace(stopped=True, doing="")))
 
 
-def _note_done(name: str) -> Plan[Seen]:
-    """Remember the last start as done if it is: the stop clears the status that says so."""
+def _note_stop(name: str) -> Plan[Seen]:
+    """Remember the stop, and the last start as done if it is: the stop clears what says so."""
     seen, state = yield from find_with_state(name)
     done = state.done_now(seen)
-    if done != state.done:
-        yield from remember(seen, state.replace(done=done))
+    yield from remember(seen, state.replace(done=done, doing=f"stop {name}"))
     return seen
 
 
@@ -94,29 +97,78 @@ def start(
     rejoined = tuple(rejoined)
     wanted = check_members(members, rejoined)
     yield from check_controller(force)
-    yield from locked(lambda: _start(name, event_nr, wanted, rejoined))
+    unsure = yield from locked(lambda: _start(name, event_nr, wanted, rejoined))
+    if unsure:
+        missing: bool = yield WaitUntil(_join_waits(name), f"the join of {name} ends", dry=False)
+        yield from locked(lambda: _settle_answer(name, missing=missing))
 
 
 def _start(
     name: str, event_nr: int, wanted: tuple[int, ...], rejoined: tuple[int, ...]
-) -> Plan[None]:
+) -> Plan[bool]:
+    """Make a start, or what is left of it; say whether its join may still want its answer."""
     seen, state = yield from find_with_state(name)
+    if _is_begun(state, event_nr, wanted) and seen.phase is not Phase.LEAVING:
+        return (yield from _resume(seen, state))
     _check_startable(seen, state, event_nr)
     nodes = yield from dialect.nodes()
     known = yield from recall_nodes()
+    half = yield from _half_set(nodes, known)
+    nodes = nodes.replace(comms={**nodes.comms, **half})
     configured = yield from dialect.members(nodes, name)
     found = _Start(seen, state, nodes, known, configured)
     _check_nodes(found, wanted)
-    kept = {nodeid for nodeid in wanted if _is_kept(found, nodeid, rejoined)}
+    kept = {each for each in wanted if each not in half and _is_kept(found, each, rejoined)}
     returned = []
     for nodeid in wanted:
-        if nodeid not in kept and (yield from _has_returned(found, nodeid, rejoined)):
+        if nodeid in half or (
+            nodeid not in kept and (yield from _has_returned(found, nodeid, rejoined))
+        ):
             returned.append(nodes.comms[nodeid])  # noqa: PERF401 - a generator cannot yield there
     yield from _warn_of_same_id(name)
     weights = {nodeid: known.get(nodeid, NodeState()).weight for nodeid in wanted}
-    change = Membership(weights, configured, frozenset(kept), tuple(returned))
-    comms = yield from dialect.write_members(nodes, name, change)
-    yield from _begin(found, event_nr, comms)
+    doing = _say_start(name, event_nr, wanted, rejoined)
+    change = Membership(
+        weights, configured, frozenset(kept), tuple(returned), again=state.doing == doing
+    )
+    yield from remember(seen, state.replace(doing=doing))
+    try:
+        yield from _remember_making(known, change)
+        comms = yield from dialect.write_members(nodes, name, change)
+    except RefusedError:
+        yield from remember(seen, state)
+        raise
+    begun = state.replace(
+        last_start=event_nr, stopped=False, members=tuple(comms.items()), doing=doing
+    )
+    return (yield from _begin(seen, begun, before=state))
+
+
+def _say_start(name: str, event_nr: int, wanted: tuple[int, ...], rejoined: tuple[int, ...]) -> str:
+    words = [f"start {name} {event_nr} 0", *map(str, wanted)]
+    return " ".join(words + ["--rejoined " + ",".join(map(str, rejoined))] * bool(rejoined))
+
+
+def _is_begun(state: LockspaceState, event_nr: int, wanted: tuple[int, ...]) -> bool:
+    """Say whether this very start was interrupted when all its members had been written."""
+    begun = state.doing.startswith("start ") and state.last_start == event_nr and not state.stopped
+    return begun and tuple(nodeid for nodeid, _ in state.members) == wanted
+
+
+def _half_set(nodes: Nodes, known: dict[int, NodeState]) -> Plan[dict[int, Comm]]:
+    """Return the nodes whose setting was interrupted, as they were to become.
+
+    Where a node is set for good by one call, there is none.
+    """
+    if (yield from dialect.takes_back()):
+        return {}
+    found: dict[int, Comm] = {}
+    for nodeid, node in known.items():
+        comm = nodes.comms.get(nodeid)
+        if node.is_half_set(comm) and not node.local:
+            path, inode = ("", 0) if comm is None else (comm.path, comm.inode)
+            found[nodeid] = Comm(nodeid, path, node.addresses, False, inode)
+    return found
 
 
 def _check_startable(seen: Seen, state: LockspaceState, event_nr: int) -> None:
@@ -189,29 +241,91 @@ def _warn_of_same_id(name: str) -> Plan[None]:
             yield Note(f"lockspaces {name} and {other} have the same id {number}: use set_id")
 
 
-def _begin(found: _Start, event_nr: int, comms: dict[int, int]) -> Plan[None]:
-    """Write the start, then the answer to a join that waits; what is remembered comes before.
+def _remember_making(known: dict[int, NodeState], change: Membership) -> Plan[None]:
+    """Remember the addresses of nodes whose comms are about to be made again."""
+    making: dict[int, NodeState] = {}
+    for comm in change.returned:
+        node = known.get(comm.nodeid, NodeState())
+        making[comm.nodeid] = node.replace(verb="set_node", addresses=comm.addresses)
+    yield from update_nodes(making)
 
-    ``comms`` are the inodes of the members' comms by node id.
+
+def _begin(seen: Seen, begun: LockspaceState, *, before: LockspaceState) -> Plan[bool]:
+    """Write the start, then the answer to a join that waits; what is remembered comes first.
+
+    Says whether the join may still want its answer: whoever was to write it was interrupted.
     """
-    seen, state = found.seen, found.state
-    for nodeid, inode in comms.items():
-        yield from update_node(nodeid, comm=inode)
-    begun = state.replace(last_start=event_nr, stopped=False, members=tuple(comms.items()))
-    answer = seen.phase is Phase.JOINING and not state.join_answered
     yield from remember(seen, begun)
+    known = yield from recall_nodes()
+    used = {
+        nodeid: known.get(nodeid, NodeState()).is_set().replace(comm=inode)
+        for nodeid, inode in begun.members
+    }
+    yield from update_nodes(used)
     try:
-        yield from dialect.write_start(seen.name, event_nr)
+        yield from dialect.write_start(seen.name, begun.last_start)
     except RefusedError:
-        yield from remember(seen, state)
+        yield from remember(seen, before)
         raise
-    if answer:
-        yield from remember(seen, answered(begun, leave=False))
+    return (yield from _answer_join(seen, begun))
+
+
+def _resume(seen: Seen, state: LockspaceState) -> Plan[bool]:
+    """Make what is left of a start that was interrupted after its members had been written."""
+    if not seen.status:  # a start that was written, and has gone no step, is only written again
+        return (yield from _begin(seen, state, before=state))
+    if seen.phase is not Phase.JOINING:  # where a start is its answer, too
+        state = answered(state, leave=False)
+    return (yield from _answer_join(seen, state))
+
+
+def _answer_join(seen: Seen, state: LockspaceState) -> Plan[bool]:
+    if state.unsure:
+        return True
+    if seen.phase is Phase.JOINING and not state.join_answered:
+        state = answered(state, leave=False)
+        yield from remember(seen, state.replace(unsure=True))
         try:
             yield from dialect.answer_join(seen.name, 0)
         except RefusedError:
-            yield from remember(seen, begun)
+            yield from remember(seen, state.replace(join_answered=False, doing=""))
             raise
+    yield from remember(seen, state.replace(doing=""))
+    return False
+
+
+_LOOKS_AFTER_RECOVERY = 8
+"""Looks, in 0.8 s, at a join whose recovery is done: one that was answered ends meanwhile."""
+
+
+def _join_waits(name: str) -> Callable[[], Plan[bool | Waiting]]:
+    """Return the check whether a join that may have been answered still waits.
+
+    An answer that nobody waits for would be kept for the next leave, so it is not written twice.
+    """
+    looks = 0
+
+    def check() -> Plan[bool | Waiting]:
+        nonlocal looks
+        seen = yield from dialect.look(name)
+        if seen is None or seen.phase is not Phase.JOINING:
+            return False
+        looks += seen.done
+        if looks > _LOOKS_AFTER_RECOVERY:
+            return True
+        return Waiting(f"the create of {name} to end" if seen.done else f"the recovery of {name}")
+
+    return check
+
+
+def _settle_answer(name: str, *, missing: bool) -> Plan[None]:
+    seen = yield from dialect.look(name)
+    if seen is None:
+        return
+    state = yield from recall(seen)
+    if missing and seen.phase is Phase.JOINING:
+        yield from dialect.answer_join(name, 0)
+    yield from remember(seen, state.replace(unsure=False, doing=""))
 
 
 # ---- done, finish -------------------------------------------------------------------------------

@@ -107,10 +107,13 @@ class Membership(Record):
     """The members that a start is to have, next to those that are configured.
 
     ``weights`` are by node id, ascending. ``kept`` are members whose place stays as it is,
-    ``returned`` nodes that must be set anew. ``configured`` is None where nothing is configured.
+    ``returned`` nodes that must be set anew; one without an inode has no place any more.
+    ``configured`` is None where nothing is configured. ``again``: the same members were being
+    written when that was interrupted.
     """
 
     weights: dict[int, int]
     configured: tuple[Member, ...] | None
     kept: frozenset[int]
     returned: tuple[Comm, ...]
+    again: bool = False

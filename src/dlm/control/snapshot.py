@@ -10,6 +10,7 @@ import errno
 from dataclasses import dataclass
 
 from dlm.control.common import absent, dialect, in_the_way
+from dlm.control.hints import Hint, lockspace_hints, node_hints
 from dlm.control.plan import Ask, Note, Plan, T
 from dlm.control.seen import Phase, Seen
 from dlm.control.state import LockspaceState, NodeState, contradictions, recall, recall_nodes
@@ -38,8 +39,9 @@ class LockspaceView:
     wrote there, those of the last one). ``last_start`` is 0 when no start is remembered, ``done``
     the last start seen done. ``controller`` names who controls it, if anybody but the caller does.
     ``waits_for`` says what its phase waits for, "" when for nothing. ``contradictions`` say where
-    the kernel and what was remembered disagree. To whom may not read what is remembered,
-    ``last_start``, ``done`` and, unless the lockspace runs, ``waits_for`` are None.
+    the kernel and what was remembered disagree, ``hints`` what is half done or left behind and
+    which verbs end that. To whom may not read what is remembered, ``last_start``, ``done`` and,
+    unless the lockspace runs, ``waits_for`` are None, and there are no hints.
     """
 
     name: str
@@ -53,16 +55,21 @@ class LockspaceView:
     controller: str | None
     waits_for: str | None
     contradictions: tuple[str, ...]
+    hints: tuple[Hint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node at one moment: who it is, the nodes that were set, who controls, its lockspaces."""
+    """A node at one moment: who it is, the nodes that were set, who controls, its lockspaces.
+
+    ``hints`` say which nodes are half set, and which verbs end that; each lockspace has its own.
+    """
 
     local: int | None
     nodes: tuple[NodeSetting, ...]
     controller: str | None
     lockspaces: tuple[LockspaceView, ...]
+    hints: tuple[Hint, ...] = ()
 
 
 def snapshot() -> Plan[NodeView]:
@@ -85,7 +92,8 @@ def snapshot() -> Plan[NodeView]:
         for comm in nodes.comms.values()
     )
     local = nodes.local.nodeid if nodes.local else None
-    return NodeView(local, settings, controller, tuple(views))
+    hints = () if known is None else node_hints(nodes, known, bool(views))
+    return NodeView(local, settings, controller, tuple(views), hints)
 
 
 def view(name: str) -> Plan[LockspaceView]:
@@ -104,7 +112,9 @@ def _view(name: str, controller: str | None) -> Plan[LockspaceView | None]:
         return None
     state = yield from _if_readable(recall(seen))
     members = yield from _members(name)
-    against = () if state is None else contradictions(state, seen, [each for each, _ in members])
+    ids = tuple(nodeid for nodeid, _ in members)
+    against = () if state is None else contradictions(state, seen, ids)
+    hints = () if state is None else lockspace_hints(seen, state, ids, controller)
     return LockspaceView(
         name,
         number,
@@ -117,6 +127,7 @@ def _view(name: str, controller: str | None) -> Plan[LockspaceView | None]:
         controller,
         (yield from _waits_for(seen, state)),
         tuple(against),
+        hints,
     )
 
 

@@ -14,10 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dlm.control.plan import Ask, Plan, ReadState, WriteState
-from dlm.control.seen import Phase, Seen
+from dlm.control.seen import Comm, Phase, Seen
 from dlm.record import Record
 
 NODES = "nodes"
+
+NO_ANSWER = " --no-answer"
+"""What a release is remembered with that leaves the answer to somebody else."""
 
 
 class LockspaceState(Record):
@@ -26,7 +29,9 @@ class LockspaceState(Record):
     ``last_start`` is 0 before the first start; ``done`` the last start seen done; ``stopped`` says
     that the last control word was a stop. ``members`` are the last start's node ids, each with the
     inode of the comm that it had then. ``join_answered`` and ``leave_answered``: event_done was
-    written for that wait; ``leaving``: a release was begun here, where the kernel shows none.
+    written for that wait; ``unsure``: or was about to be. ``leaving``: a release was begun here,
+    where the kernel shows none. ``doing`` is the verb that was begun and has not ended, with its
+    arguments; a refusal ends it, too.
     """
 
     last_start: int = 0
@@ -35,7 +40,9 @@ class LockspaceState(Record):
     members: tuple[tuple[int, int], ...] = ()
     join_answered: bool = False
     leave_answered: bool = False
+    unsure: bool = False
     leaving: bool = False
+    doing: str = ""
 
     def done_now(self, seen: Seen) -> int:
         """Return the number of the last start that is known to be done, 0 if none."""
@@ -43,10 +50,27 @@ class LockspaceState(Record):
 
 
 class NodeState(Record):
-    """What is remembered of a node: its weight, and the comm it last took part with (0: none)."""
+    """What is remembered of a node: its weight, and the comm it last took part with (0: none).
+
+    ``addresses`` and ``local`` are what it is being set to, ``verb`` by which verb; no address:
+    nothing is under way. They stay when whoever set it was killed, for its comm may be half made.
+    """
 
     weight: int = 1
     comm: int = 0
+    verb: str = ""
+    local: bool = False
+    addresses: tuple[str, ...] = ()
+
+    def is_set(self) -> NodeState:
+        """Return the node when nothing is under way any more."""
+        return NodeState(self.weight, self.comm)
+
+    def is_half_set(self, comm: Comm | None) -> bool:
+        """Say whether the comm, as the kernel shows it, is not yet what it was to become."""
+        if comm is None:
+            return bool(self.addresses)
+        return not set(self.addresses) <= set(comm.addresses) or (self.local and not comm.local)
 
 
 def boot_id() -> Plan[str]:
@@ -87,7 +111,9 @@ def _recall(seen: Seen) -> Plan[LockspaceState]:
             members=_parse_members(lines["members"]),
             join_answered="join" in lines["answered"].split(),
             leave_answered="leave" in lines["answered"].split(),
+            unsure="unsure" in lines,
             leaving="leaving" in lines,
+            doing=lines.get("doing", ""),
         )
     except (KeyError, ValueError):
         return LockspaceState()
@@ -105,7 +131,8 @@ def remember(seen: Seen, state: LockspaceState) -> Plan[None]:
         ("members", " ".join(f"{nodeid}:{comm}" for nodeid, comm in state.members)),
         ("answered", " ".join(answered)),
     ]
-    lines += [("leaving", "yes")] * state.leaving
+    lines += [("unsure", "yes")] * state.unsure + [("leaving", "yes")] * state.leaving
+    lines += [("doing", state.doing)] * bool(state.doing)
     yield WriteState(_file_of(seen.name), format_lines(lines))
 
 
@@ -141,31 +168,40 @@ def recall_nodes() -> Plan[dict[int, NodeState]]:
     if lines.pop("boot", "") != boot:
         return {}
     try:
-        return {int(nodeid): NodeState(*map(int, text.split())) for nodeid, text in lines.items()}
-    except (TypeError, ValueError):
+        return {int(nodeid): _parse_node(text) for nodeid, text in lines.items()}
+    except ValueError:
         return {}
+
+
+def _parse_node(text: str) -> NodeState:
+    weight, comm, *making = text.split()
+    node = NodeState(int(weight), int(comm))
+    if not making:
+        return node
+    verb, who, *addresses = making
+    return node.replace(verb=verb, local=who == "local", addresses=tuple(addresses))
+
+
+def _format_node(node: NodeState) -> str:
+    words = [str(node.weight), str(node.comm)]
+    if node.addresses:
+        words += [node.verb, "local" if node.local else "other", *node.addresses]
+    return " ".join(words)
 
 
 def remember_nodes(nodes: dict[int, NodeState]) -> Plan[None]:
     """Keep what is to be remembered of the nodes."""
     boot = yield from boot_id()
     lines = [("boot", boot)]
-    lines += [(str(nodeid), f"{node.weight} {node.comm}") for nodeid, node in sorted(nodes.items())]
+    lines += [(str(nodeid), _format_node(node)) for nodeid, node in sorted(nodes.items())]
     yield WriteState(NODES, format_lines(lines))
 
 
-def update_node(
-    nodeid: int, *, weight: int | None = None, comm: int | None = None, fresh: bool = False
-) -> Plan[None]:
-    """Change what is remembered of one node; ``fresh``: forget what was; under the lock."""
+def update_nodes(changed: dict[int, NodeState]) -> Plan[None]:
+    """Change what is remembered of some nodes; under the lock."""
     nodes = yield from recall_nodes()
-    node = NodeState() if fresh else nodes.get(nodeid, NodeState())
-    if weight is not None:
-        node = node.replace(weight=weight)
-    if comm is not None:
-        node = node.replace(comm=comm)
-    if nodes.get(nodeid, NodeState()) != node:
-        yield from remember_nodes({**nodes, nodeid: node})
+    if any(nodes.get(nodeid, NodeState()) != node for nodeid, node in changed.items()):
+        yield from remember_nodes({**nodes, **changed})
 
 
 # ---- texts --------------------------------------------------------------------------------------

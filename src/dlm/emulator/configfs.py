@@ -181,14 +181,18 @@ class Configfs:
         assert isinstance(value, bytes)
         if len(comm.addresses) >= self._profile.max_addresses:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        repeated = not self._profile.checks_addresses
+        repeated = not self._profile.refuses_known_address
         self._endpoint.add_address(comm.nodeid, value, repeated=repeated)
         comm.addresses.append(value)
 
     def _set_mark(self, comm: Comm, value: Value) -> None:
+        assert isinstance(value, int)
+        if not self._profile.mark_follows_address:
+            comm.mark = value
+            return
         mark = value or self.values["mark"]
         assert isinstance(mark, int)
-        if self._profile.checks_addresses and not self._endpoint.has_address(comm.nodeid):
+        if not self._endpoint.has_address(comm.nodeid):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         comm.mark = mark
 
@@ -257,16 +261,17 @@ class Configfs:
         text: bytes,
         capable: bool,
     ) -> int:
-        # Linux 6.1 fs/configfs/file.c, fill_write_buffer(). Quirk: a write of no bytes is EFAULT.
+        # Linux 6.1 fs/configfs/file.c, fill_write_buffer(). Quirk: a write of no bytes is EFAULT;
+        # up to 5.12 it never reached the attribute.
         text = text[: SIMPLE_ATTR_SIZE - 1]
         if not text:
-            if not self._profile.empty_write_fails:
+            if not self._profile.empty_write_fault:
                 return 0
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
         if row.privileged and not capable:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         value = row.parse_value(text)
-        busy = row.busy_while_running and self._profile.checks_protocol
+        busy = row.busy_while_running and self._profile.guards_transport
         if busy and self._endpoint.running:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         apply(row, value)

@@ -4,8 +4,9 @@ Decides: which files there are and when, which value of a resource or lock stand
 May not know: the columns' formats (dlm.abi.debugfs, dlm.abi.queues).
 Mirrors: fs/dlm/debug_fs.c and the debugfs part of midcomms.c (Linux 6.1).
 
-Not there: ``comms/<id>/rawmsg``, and writing to the two files of a lockspace that a real kernel
-lets testers write.
+Not there: writing to the files that a real kernel lets testers write, ``<ls>_locks`` and
+``<ls>_waiters`` (artificial locks and waits) and ``comms/<id>/rawmsg`` (bytes for a connection,
+which carries values here): EACCES.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ def root(module: Module) -> Directory:
 
 def add(directory: Directory, space: Space) -> None:
     """Show the files of a lockspace."""
+    writable = 0o777 if space.module.profile.debugfs_writable else 0o555
     for suffix, mode in texts.FILES.items():
-        shown = mode if space.module.profile.debug_writable else mode & 0o444
-        show = partial(_SHOW[suffix], space)
-        directory.entries[f"{space.name}{suffix}"] = File(shown, show, _refuse)
+        shown = File(mode & writable, partial(_SHOW[suffix], space), _refuse)
+        directory.entries[f"{space.name}{suffix}"] = shown
 
 
 def add_queues(directory: Directory, space: Space) -> None:
@@ -206,6 +207,7 @@ def add_comm(module: Module, nodeid: int) -> None:
         shown = comms.entries[str(nodeid)] = Directory()
         for name, show in _COMM_SHOW.items():
             shown.entries[name] = File(0o444, partial(show, module, nodeid), _refuse)
+        shown.entries["rawmsg"] = File(0o200, None, None)
 
 
 def _comm_state(module: Module, nodeid: int) -> bytes:

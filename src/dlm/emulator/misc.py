@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -55,6 +56,9 @@ _CONVERT = int(LockFlag.CONVERT)
 _ORPHAN = int(LockFlag.ORPHAN)
 _NATIVE = RESULT_SIZE[Layout.NATIVE]
 _COMPAT32 = RESULT_SIZE[Layout.COMPAT32]
+
+DEVICE_MODE = stat.S_IFCHR | 0o600
+"""Type and mode of every device's node: devtmpfs makes it root's alone (no mode is asked for)."""
 
 ALWAYS_READY = int(PollEvents.IN | PollEvents.OUT | PollEvents.RDNORM)
 RESULT_READY = int(PollEvents.IN | PollEvents.RDNORM)
@@ -149,6 +153,15 @@ class MiscFile:
         pending = self.begin_close()
         if pending is not None:
             pending.result()
+
+    def change_mode(self, mode: int) -> None:
+        """Let others open the device, or no more."""
+        self._check(True)
+        self._boot.device_modes[self.name] = mode
+
+    def disown(self) -> None:
+        """In the child of a fork(2), which has a copy of the whole world: nothing to let go of."""
+        self._open = False
 
     def begin_close(self) -> Pending | None:
         """Close the file for its holder; None when nothing sleeps."""

@@ -318,9 +318,8 @@ class Module:
             self.boot.log("dlm: no local IP address has been set")
             raise refuse(errno.ENOTCONN)
         try:
-            self.endpoint.start(
-                local.address_texts(), self.number("protocol"), self.number("tcp_port")
-            )
+            protocol = min(self.number("protocol"), 1)
+            self.endpoint.start(local.address_texts(), protocol, self.number("tcp_port"))
         except OSError as error:
             raise refuse(getattr(errno, self.profile.listen_error)) from error
         name = "SCTP" if self.number("protocol") else "TCP"

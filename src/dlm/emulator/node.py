@@ -64,6 +64,8 @@ class Boot:
         self.on_hazard = node.on_hazard
         self._born = scheduler.now
         self._calls: dict[CallId, tuple[Pending, bool]] = {}
+        self.device_modes: dict[str, int] = {}
+        """Permissions of devices where they are not 0600."""
         self._devices: dict[str, tuple[int, Opener]] = {}
         self.tree.root.entries["debug"] = Directory(mode=0o700)
         self.mount_configfs()
@@ -146,6 +148,7 @@ class Boot:
     def unregister_device(self, name: str) -> None:
         """Remove a misc device; files that are open on it stay usable."""
         minor, _ = self._devices.pop(name)
+        self.device_modes.pop(name, None)
         self._misc_uevent("remove", name, minor)
 
     def find_device(self, name: str) -> Opener | None:
@@ -175,6 +178,7 @@ class Boot:
             self.module = _MODULES[self.profile.control](self)
             self.network.attach(self.module.endpoint)
             self._show()
+            self._module_uevent("add")
 
     def unload_module(self) -> None:
         """Do what rmmod does; EWOULDBLOCK while something holds the module, ENOENT without it."""
@@ -184,6 +188,11 @@ class Boot:
         self.network.detach(self.name)
         self.module = None
         self._show()
+        self._module_uevent("remove")
+
+    def _module_uevent(self, action: str) -> None:
+        if self.profile.control == "configfs":  # the documents of 2005 name no such event
+            self.uevents.emit(action, "/module/dlm", "module", ())
 
     def mount_configfs(self) -> None:
         """Mount configfs; fine when it is mounted."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from itertools import count
 from typing import TYPE_CHECKING
 
-from dlm.emulator.misc import MiscFile
+from dlm.emulator.misc import DEVICE_MODE, MiscFile
 from dlm.emulator.pending import Body, Pending
 from dlm.emulator.state import StateFiles
 from dlm.emulator.uevents import UeventSource
@@ -99,7 +100,8 @@ class Process:
         opener = boot.find_device(name)
         if opener is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        if not self.privileged:  # mode 0600, root's
+        mode = boot.device_modes.get(name, DEVICE_MODE)
+        if not (self.privileged or mode & stat.S_IROTH):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), name)
         file = opener(self, name, flags)
         taken = self.files.values()
@@ -186,6 +188,10 @@ class Process:
         """Return ``emulator:<node>``."""
         return f"emulator:{self._boot.name}"
 
+    def concurrent(self) -> bool:
+        """Say that only one thread may make calls: the cluster's."""
+        return False
+
     def process_id(self) -> int:
         """Return this process's id."""
         return self.pid
@@ -210,8 +216,9 @@ class Process:
             self._boot.begin(self._close_files(), f"exit of {self.pid}")
 
     def _close_files(self) -> Body:
-        # Descriptors close in their order, and an open(2) takes the lowest that is free.
-        for file in sorted(self.files, key=self.files.__getitem__):
+        # Linux kernel/task_work.c, task_work_run(): the last to be put is the first to be released:
+        # the highest descriptor goes first; an open(2) takes the lowest that is free. Seen on 6.1.
+        for file in sorted(self.files, key=self.files.__getitem__, reverse=True):
             pending = file.begin_close()
             if pending is not None:
                 yield pending.done

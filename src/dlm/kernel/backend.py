@@ -188,6 +188,10 @@ class KernelBackend:
         """Return this process's id as the kernel records it with locks."""
         return self._syscalls.getpid()
 
+    def concurrent(self) -> bool:
+        """Say whether several threads may make calls at once: not those of another process."""
+        return isinstance(self._syscalls, OwnSyscalls)
+
     def spawn_process(self) -> KernelBackend:
         """Return another process on this machine; its ``close()`` ends it.
 

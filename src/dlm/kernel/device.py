@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from dlm.kernel.helper import LEAST_BUFFER
 from dlm.ports import DeviceCall, DeviceClose, DeviceRead, DeviceWrite, Pending, PollEvents
 
 if TYPE_CHECKING:
@@ -52,16 +53,22 @@ class KernelDevice:
         The kernel notes the pid of the process that writes: here this one, with ``submit`` the
         helper's. A PURGE of one's own locks goes by that pid, so it must be written here.
         """
+        if (descriptor := self._descriptor) == _CLOSED:
+            self._open()
         try:
-            return self._syscalls.write(self._open(), request)
+            return self._syscalls.write(descriptor, request)
         except OSError as error:
             error.filename = self._path
             raise
 
     def read(self, size: int) -> bytes:
         """Read one result of at most ``size`` bytes; EAGAIN when nothing is there and NONBLOCK."""
+        if (descriptor := self._descriptor) == _CLOSED:
+            self._open()
         try:
-            return self._syscalls.read(self._open(), size)
+            if size < LEAST_BUFFER:
+                return self._syscalls.read_with_room(descriptor, size)
+            return self._syscalls.read(descriptor, size)
         except OSError as error:
             error.filename = self._path
             raise
@@ -96,6 +103,15 @@ class KernelDevice:
         """Close the file (sleeps while its lockspace is stopped); closing twice is fine."""
         if self._descriptor != _CLOSED:
             self._syscalls.close(self.abandon())
+
+    def change_mode(self, mode: int) -> None:
+        """fchmod(2): who may open the device."""
+        self._syscalls.fchmod(self._open(), mode)
+
+    def disown(self) -> None:
+        """In the child of a fork(2): let go of the copy that it inherited."""
+        if self._descriptor != _CLOSED:
+            self._syscalls.disown(self.abandon())
 
     def abandon(self) -> int:
         """Be closed for the holder; return the descriptor, which is now the caller's to close."""

@@ -41,7 +41,7 @@ FIRST_FILE = 4
 _SPARE_DESCRIPTORS = 64  # copies above these cannot be hit while the new process's are laid out
 _READ_SIZE = 1 << 16
 _ROOM = 256
-_LEAST_BUFFER = 104
+LEAST_BUFFER = 104
 
 _children: list[int] = []
 
@@ -60,19 +60,27 @@ class System:
         """close(2)."""
         os.close(descriptor)
 
-    def read(self, descriptor: int, size: int) -> bytes:
+    def read_with_room(self, descriptor: int, size: int) -> bytes:
         """read(2); a kernel that writes more than it was asked for hits nothing of ours."""
         # Quirk: with 52 to 71 bytes of room the lock device writes 72 all the same (Linux 6.1
         # fs/dlm/user.c, copy_result_to_user()). Not for no bytes: readv(2) returns before it asks.
-        if not 0 < size < _LEAST_BUFFER:
+        if size <= 0:
             return os.read(descriptor, size)
-        buffer = bytearray(_LEAST_BUFFER)
+        buffer = bytearray(max(size, LEAST_BUFFER))
         got = os.readv(descriptor, [memoryview(buffer)[:size]])
         return bytes(buffer[:got])
 
-    def write(self, descriptor: int, data: bytes) -> int:
-        """write(2), exactly one."""
-        return os.write(descriptor, data)
+    if TYPE_CHECKING:
+
+        def read(self, descriptor: int, size: int) -> bytes:
+            """read(2)."""
+
+        def write(self, descriptor: int, data: bytes) -> int:
+            """write(2), exactly one."""
+
+    else:  # the two calls on every lock's path are the system's own, with nothing in between
+        read = staticmethod(os.read)
+        write = staticmethod(os.write)
 
     def ioctl(self, descriptor: int, request: int, argument: bytes) -> tuple[int, bytes]:
         """ioctl(2) on a copy of the argument; return its result and that copy."""
@@ -116,6 +124,10 @@ class System:
     def flock(self, descriptor: int, operation: int) -> None:
         """flock(2)."""
         fcntl.flock(descriptor, operation)
+
+    def fchmod(self, descriptor: int, mode: int) -> None:
+        """fchmod(2)."""
+        os.fchmod(descriptor, mode)
 
     def getpid(self) -> int:
         """getpid(2)."""

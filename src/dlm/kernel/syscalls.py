@@ -39,6 +39,9 @@ class Syscalls(Protocol):
     def read(self, descriptor: int, size: int) -> bytes:
         """read(2)."""
 
+    def read_with_room(self, descriptor: int, size: int) -> bytes:
+        """read(2) into more room than ``size``, for a kernel that writes more than it was asked."""
+
     def write(self, descriptor: int, data: bytes) -> int:
         """write(2), exactly one."""
 
@@ -69,6 +72,9 @@ class Syscalls(Protocol):
     def flock(self, descriptor: int, operation: int) -> None:
         """flock(2)."""
 
+    def fchmod(self, descriptor: int, mode: int) -> None:
+        """fchmod(2)."""
+
     def getpid(self) -> int:
         """getpid(2)."""
 
@@ -86,6 +92,9 @@ class Syscalls(Protocol):
 
     def pollable(self, descriptor: int) -> int:
         """Return a descriptor of the calling program that polls like this one."""
+
+    def disown(self, descriptor: int) -> None:
+        """In the child of a fork(2): close what it inherited of this open file, and no more."""
 
     def submit(
         self,
@@ -135,6 +144,10 @@ class OwnSyscalls(helper.System):
     def pollable(self, descriptor: int) -> int:
         """Return the descriptor itself."""
         return descriptor
+
+    def disown(self, descriptor: int) -> None:
+        """Close the child's copy, which is not the last one."""
+        os.close(descriptor)
 
     def submit(
         self,
@@ -199,6 +212,7 @@ class OtherSyscalls(helper.System):
 
     open = _elsewhere(helper.System.open)
     read = _elsewhere(helper.System.read)
+    read_with_room = _elsewhere(helper.System.read_with_room)
     write = _elsewhere(helper.System.write)
     ioctl = _elsewhere(helper.System.ioctl)
     poll = _elsewhere(helper.System.poll)
@@ -209,6 +223,7 @@ class OtherSyscalls(helper.System):
     replace = _elsewhere(helper.System.replace)
     unlink = _elsewhere(helper.System.unlink)
     flock = _elsewhere(helper.System.flock)
+    fchmod = _elsewhere(helper.System.fchmod)
     getpid = _elsewhere(helper.System.getpid)
 
     def close(self, descriptor: int) -> None:
@@ -244,6 +259,10 @@ class OtherSyscalls(helper.System):
             self.call("descriptor", descriptor)
             self._copies[descriptor] = helper.receive_file(self._channel)
         return self._copies[descriptor]
+
+    def disown(self, descriptor: int) -> None:  # noqa: ARG002 - the file is that process's
+        """Hang up: that process ends with its channel, of which this child has a copy."""
+        self._hang_up()
 
     def submit(
         self,

@@ -167,6 +167,10 @@ class Client:
         """Return the spec that ``dlm.connect`` would take."""
         return self._describe
 
+    def concurrent(self) -> bool:
+        """Say that several threads may make calls at once."""
+        return True
+
     def process_id(self) -> int:
         """Return this process's id as the server's kernel records it with locks."""
         return self._pid
@@ -274,6 +278,15 @@ class RemoteDevice(_Watched):
         if self._open:
             self._end()
             self._call("close")
+
+    def change_mode(self, mode: int) -> None:
+        """fchmod(2): who may open the device."""
+        self._checked("change_mode", mode)
+
+    def disown(self) -> None:
+        """In the child of a fork(2): let go of the connection, which is the parent's."""
+        self._open = False
+        self._line.disown()
 
     def _checked(self, verb: str, *arguments: object) -> Any:  # Any: the verb's answer
         self._check()

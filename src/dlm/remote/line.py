@@ -259,6 +259,16 @@ class Line:
                 self._stream.end()
         self._reader.join()
 
+    def disown(self) -> None:
+        """In the child of a fork(2): close its copies; the connection is the parent's.
+
+        No lock is taken: a thread that is not here may have held it when the parent forked.
+        """
+        if self._lost is None:
+            self._lost = "it is the parent process's"
+            self._lock = threading.Lock()
+            self._stream.close()
+
     def _say(self, data: bytes) -> None:
         """Send; when that fails the reader meets the end too, and tells everybody."""
         try:

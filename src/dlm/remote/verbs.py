@@ -201,6 +201,7 @@ DEVICE: dict[str, Verb] = {
     "ioctl": Verb((int, bytes), _ioctl),
     "poll": Verb((), lambda file, _: int(file.thing.poll(0))),
     "watch": Verb((), lambda file, _: file.session.watch(file)),
+    "change_mode": Verb((int,), lambda file, _, mode: file.thing.change_mode(mode)),
     "close": Verb((), _close),
 }
 """Verbs of an open device."""

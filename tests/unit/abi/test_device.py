@@ -28,6 +28,8 @@ from dlm.abi.device import (
     encode_request,
     encode_result,
     encode_version,
+    pack_lock,
+    unpack_result,
 )
 
 VERSION_BYTES = "06000000 00000000 02000000"
@@ -348,3 +350,23 @@ def test_the_sizes_are_those_of_the_tables() -> None:
     assert REQUEST_SIZE == {Layout.NATIVE: 120, Layout.COMPAT32: 104}
     assert RESULT_SIZE == {Layout.NATIVE: 72, Layout.COMPAT32: 52}
     assert RESULT_SIZE_MAX == 104
+
+
+@pytest.mark.parametrize("command", [Command.LOCK, Command.UNLOCK, Command.DEADLOCK])
+def test_the_short_way_to_a_request_gives_the_same_bytes(command: Command) -> None:
+    """What an application's lock needs of a request, and no more, is packed without a value."""
+    value = bytes(range(32))
+    asked = LockRequest(
+        command, 5, 0x84, 77, 0, 0, 0, 1 << 40, 1, 1 << 40, 1, 1, value=value, name=b"res\0"
+    )
+    assert pack_lock(command, 5, 0x84, 77, 1 << 40, value, b"res\0") == encode_request(asked)
+
+
+@pytest.mark.parametrize("value", [None, bytes(range(32))])
+@pytest.mark.parametrize("mode", [0, 3])
+def test_the_short_way_from_a_result_gives_the_same_fields(mode: int, value: bytes | None) -> None:
+    """The last field says where the value block is, 0 where there is none."""
+    data = encode_result(LockResult(1, 1 << 40, 3, -65537, 9, 2, mode, value))
+    parameter, status, lock_id, flags, bast_mode, at = unpack_result(data)
+    assert (parameter, status, lock_id, flags, bast_mode) == (1 << 40, -65537, 9, 2, mode)
+    assert (data[at : at + 32] if at else None) == value

@@ -9,10 +9,12 @@ from dlm.control.seen import Phase, Seen
 from dlm.control.state import (
     NODES,
     LockspaceState,
+    NodeState,
     contradictions,
     recall,
     recall_nodes,
     remember,
+    remember_nodes,
 )
 from tests.unit.control.world import World
 
@@ -27,6 +29,22 @@ def test_what_was_remembered_comes_back() -> None:
     world = World("nodea")
     run(remember(RUNNING, STARTED), world.processes["nodea"])
     assert run(recall(RUNNING), world.processes["nodea"]) == STARTED
+
+
+def test_a_verb_that_has_not_ended_comes_back() -> None:
+    """With its arguments; and what a node is being set to."""
+    world = World("nodea")
+    process = world.processes["nodea"]
+    doing = STARTED.replace(unsure=True, leaving=True, doing="start test 4 0 1 2 --rejoined 2")
+    run(remember(RUNNING, doing), process)
+    assert run(recall(RUNNING), process) == doing
+    nodes = {
+        1: NodeState(2, 7, "set_local", True, ("10.0.0.1", "fd00::1")),
+        2: NodeState(1, 8, "set_node", False, ("10.0.0.2",)),
+        3: NodeState(4, 9),
+    }
+    run(remember_nodes(nodes), process)
+    assert run(recall_nodes(), process) == nodes
 
 
 def test_another_life_remembers_nothing() -> None:

@@ -169,6 +169,9 @@ def test_connections(kernel: str, before: list[str] | None, after: list[str] | N
     assert first.read_attribute(f"{path}/2/version") == b"0x00030002\n"
     assert first.read_attribute(f"{path}/2/flags") == b"0\n"
     assert first.read_attribute(f"{path}/2/send_queue_count") == b"0\n"
+    assert first.stat(f"{path}/2/rawmsg").mode & 0o777 == 0o200
+    with refused(errno.EACCES):
+        first.write_attribute(f"{path}/2/rawmsg", bytes(16))
     first.remove_directory("config/dlm/cluster/comms/2")
     assert first.read_attribute(f"{path}/2/state") == b"CLOSED\n"
     assert first.read_attribute(f"{path}/2/version") == b"0x00000000\n"

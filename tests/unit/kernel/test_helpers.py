@@ -188,9 +188,9 @@ def test_a_helper_survives_a_late_signal(backend: KernelBackend, root: Path) -> 
     fifo = Fifo(root / "sys/kernel/dlm/test/control")
     fifo.leave()
     pending = backend.submit(ReadAttribute("dlm/test/control"))
+    writer = os.open(fifo.path, os.O_WRONLY)  # opens once the helper has: it is in its call
     os.kill(helper._children[-1], signal.SIGIO)
     assert not pending.wait(0.05)
-    writer = os.open(fifo.path, os.O_WRONLY)
     os.write(writer, b"woken")
     os.close(writer)
     assert pending.result() == b"woken"

@@ -1,0 +1,693 @@
+"""The core of dlm.locks: one open file on a lockspace, shared by threads and tasks.
+
+Decides: who reads the file, whom a result wakes, what becomes of an operation nobody waits for any
+more, what a fork and a lost file mean.
+May not know: which backend it has; how a face waits (dlm.locks.api, dlm.locks.aio).
+Mirrors: libdlm's own thread and its dispatcher; results are fs/dlm/user.c, device_read().
+
+Nobody owns the reading. Whoever has begun an operation reads until its own result has come, under a
+mutex that is held for no sleep, and hands to others what is theirs. Only who must wait sleeps: one
+of the waiting threads, the leader, on the file; the others, its followers, each on a lock of its
+own; a leader that leaves wakes a follower. An uncontended operation thus costs one write and one
+read and no switch of threads. Results that no waiting thread will read, those of tasks and of
+forsaken operations and blocking ASTs for callbacks, are read by the thread of dlm.locks.jobs.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import select
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from dlm.abi.device import RESULT_SIZE_MAX, Command, pack_lock, unpack_result
+from dlm.abi.texts import directory_name
+from dlm.locks.calls import CallThread
+from dlm.locks.errors import LOST, LockError, LockspaceLostError, failure
+from dlm.locks.jobs import Job, SeamJobs, ThreadJobs
+from dlm.locks.state import CONVERT, NOTHING, REQUEST, SETTLING, UNLOCK, Bit, LockState
+from dlm.ports import Backend, Device, DeviceClose
+from dlm.terms import ECANCEL, VALUE_BLOCK_SIZE, LockFlag, LockMode, RecoverStatus
+
+_GONE = frozenset({errno.EIO, errno.ECONNRESET, errno.EPIPE, errno.ENODEV})
+"""What a write raises when there is nobody any more to write to."""
+
+_TOKEN_BITS = 40
+_TOKENS = 1 << _TOKEN_BITS
+"""The first number that results of a lock carry: nobody else's look like them."""
+
+PATIENCE = 0.5
+"""Seconds that a close gives those who sleep on the file."""
+
+CANCEL = 5
+"""A job's ``op`` that begins no operation of its lock."""
+
+_LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
+_CANCEL = int(LockFlag.CANCEL)
+_REQUEST, _CONVERT = REQUEST, CONVERT
+_WATCHED, _DOOMED, _CANCELLING = int(Bit.WATCHED), int(Bit.DOOMED), int(Bit.CANCELLING)
+_VALUE_BLOCK = int(Bit.VALUE_BLOCK)
+_CANCEL_OUT, _REFUSED = int(Bit.CANCEL_OUT), int(Bit.REFUSED)
+_PER_OPERATION = ~(_CANCELLING | _CANCEL_OUT | _REFUSED)
+
+
+if TYPE_CHECKING:
+    from dlm.locks.raw import RawLocks
+
+
+class Entry(Protocol):
+    """What results are for: a lock, or the low level's own kind of it."""
+
+    _id: int
+
+    def _took(
+        self, status: int, lock_id: int, flags: int, bast_mode: int, value: bytes | None
+    ) -> None:
+        """Take in a result, under the mutex."""
+
+    def _lose(self, status: int) -> None:
+        """No result will come any more."""
+
+
+class Waited(Protocol):
+    """What can be waited for: ``_op`` is 0 when it has ended."""
+
+    _op: int
+    _job: Job | None
+    _wake: Callable[[], None] | None
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine:
+    """An open file on a lockspace, its locks, and those who wait for results."""
+
+    def __init__(self, backend: Backend, name: str, device: Device, *, threads: bool) -> None:
+        self.backend = backend
+        self.name = name
+        self.threads = threads
+        self.watching = 0
+        """Operations and callbacks whose results the thread of the jobs is to read."""
+        self.closed = 0
+        """0, or the status that every operation is answered with from now on."""
+        self.device = device
+        self._write = device.write
+        self._read = device.read
+        self._shut = False
+        self._mutex = threading.Lock()
+        self.tokens = itertools.count(_TOKENS)
+        self.table: dict[int, Entry] = {}
+        self._leading = False
+        self.led: Waited | None = None
+        self.followers: dict[threading.Lock, Waited | None] = {}
+        self._jobs: ThreadJobs | SeamJobs
+        self._calls: CallThread | deque[tuple[Callable[[LockMode], None], LockMode]]
+        if threads:
+            self._jobs = ThreadJobs(self, device)
+            self._calls = CallThread(name)
+            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._poll = select.poll()
+            self._poll.register(device.fileno(), select.POLLIN)
+            self._poll.register(self._bell, select.POLLIN)
+        else:
+            self._jobs = SeamJobs(self, device)
+            self._calls = deque()
+            self._bell = -1
+        _engines.add(self)
+
+    @property
+    def jobs(self) -> ThreadJobs | SeamJobs:
+        """Who makes the writes that may sleep."""
+        return self._jobs
+
+    def next_token(self) -> int:
+        """Return what results of the next lock will carry."""
+        return next(self.tokens)
+
+    # ---- operations -----------------------------------------------------------------------------
+
+    def start(
+        self,
+        lock: LockState,
+        op: int,
+        mode: int,
+        flags: int,
+        *,
+        aside: bool,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
+        """Begin an operation of a lock: here and now, or as a job where it may sleep (``aside``).
+
+        Ends with the lock's ``_op`` being ``NOTHING`` if it is over already. Raises EBUSY when
+        another one is under way; what the kernel refuses is the operation's status. With ``wake``,
+        which is as in ``watch``, nobody need read the result.
+        """
+        with self._mutex:
+            if lock._op or self.closed:
+                raise self.failure(self.closed or -errno.EBUSY, "operation", lock)
+            lock._op = op
+            lock._bits &= _PER_OPERATION
+            if op == _REQUEST:
+                self.table[lock._token] = lock
+            if wake is not None:
+                lock._wake = wake
+                lock._bits |= _WATCHED
+                self.watching += 1
+        if op == UNLOCK:
+            command = _UNLOCK
+        else:
+            command = _LOCK
+            lock._asked, lock._sent = mode, flags
+        name = lock._name if op == _REQUEST else b""
+        data = pack_lock(command, mode, flags, lock._id, lock._token, lock._value, name)
+        if aside:
+            lock._job = job = Job(lock, op, data)
+            self._jobs.put(job)
+            return
+        try:
+            answer = self._write(data)
+        except OSError as error:
+            with self._mutex:
+                self._refuse(lock, op, error)
+            return
+        if op == _REQUEST:
+            lock._id = answer
+        with self._mutex:
+            # As _take(), of which this one is the first: usually it is the only one, and ours.
+            if not lock._op:
+                return
+            try:
+                data = self._read(RESULT_SIZE_MAX)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._lose(error)
+                return
+            token, status, lock_id, remarks, bast_mode, at = unpack_result(data)
+            if token == lock._token and not at:
+                lock._took(status, lock_id, remarks, bast_mode, None)
+            else:
+                self._hand(token, status, lock_id, remarks, bast_mode, at, data)
+            while lock._op and self._take():
+                pass
+
+    def _refuse(self, lock: LockState, op: int, error: OSError) -> None:
+        number = error.errno or errno.EIO
+        if number in _GONE:
+            self._lose(error)
+            return
+        if op == _REQUEST or number == errno.ENOENT:
+            self.forget(lock)
+        lock._bits |= _REFUSED
+        lock._ended(-number)
+
+    def forget(self, lock: LockState) -> None:
+        """Expect no more results of a lock."""
+        self.table.pop(lock._token, None)
+        lock._over()
+
+    def failure(self, status: int, doing: str, lock: LockState) -> LockError:
+        """Return the exception for a status."""
+        said = f"{doing} of {lock._name!r}"
+        return failure(status, said, self.name, lock._name, lock._id or None)
+
+    # ---- reading --------------------------------------------------------------------------------
+
+    def collect_all(self) -> int:
+        """Read until nothing is left; return how many results there were."""
+        with self._mutex:
+            count = 0
+            while self._take():
+                count += 1
+            return count
+
+    def collect_expected(self, raw: RawLocks) -> int:
+        """Read until nothing is left, or the last request of the low level has completed."""
+        with self._mutex:
+            count, expected = 0, raw.expected
+            while True:  # as _take()
+                try:
+                    data = self._read(RESULT_SIZE_MAX)
+                except BlockingIOError:
+                    return count
+                except OSError as error:
+                    self._lose(error)
+                    return count
+                token, status, lock_id, flags, bast_mode, at = unpack_result(data)
+                entry = self.table.get(token)
+                if entry is not None and not at:
+                    entry._took(status, lock_id, flags, bast_mode, None)
+                else:
+                    self._hand(token, status, lock_id, flags, bast_mode, at, data)
+                count += 1
+                if expected and not raw.expected:
+                    return count
+
+    def _collect(self, lock: Waited) -> None:
+        while lock._op and self._take():
+            pass
+
+    def _take(self) -> bool:
+        """Read one result and hand it on; False when there is none."""
+        try:
+            data = self._read(RESULT_SIZE_MAX)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._lose(error)
+            return False
+        token, status, lock_id, flags, bast_mode, at = unpack_result(data)
+        entry = self.table.get(token)
+        if entry is not None and not at:
+            entry._took(status, lock_id, flags, bast_mode, None)
+        else:
+            self._hand(token, status, lock_id, flags, bast_mode, at, data)
+        return True
+
+    def _hand(
+        self,
+        token: int,
+        status: int,
+        lock_id: int,
+        flags: int,
+        bast_mode: int,
+        at: int,
+        data: bytes,
+    ) -> None:
+        entry = self.table.get(token)
+        if entry is None:
+            entry = None if token >> _TOKEN_BITS == 1 else self._find(lock_id)
+            if entry is None:
+                return
+        value = data[at : at + VALUE_BLOCK_SIZE] if at else None
+        entry._took(status, lock_id, flags, bast_mode, value)
+
+    def _find(self, lock_id: int) -> Entry | None:
+        # An operation of another process on our lock replaces what its results carry (Linux 6.1
+        # fs/dlm/user.c, dlm_user_convert()), and they come to us.
+        for entry in tuple(self.table.values()):
+            if entry._id == lock_id:
+                return entry
+        return None
+
+    def _lose(self, error: OSError) -> None:
+        """The file is of no use any more: everything that waits ends."""
+        if not self.closed:
+            self.closed = -((error.errno or errno.EIO) | LOST)
+        table, self.table = self.table, {}
+        for entry in table.values():
+            entry._lose(self.closed)
+
+    def add(self, token: int, entry: Entry) -> None:
+        """Expect results for an entry of the low level."""
+        with self._mutex:
+            if self.closed:
+                raise failure(self.closed, "operation", self.name)
+            self.table[token] = entry
+
+    def drop(self, token: int) -> None:
+        """Expect none any more."""
+        self.table.pop(token, None)
+
+    def write(self, data: bytes, doing: str) -> int:
+        """Write a request that is no lock's operation, here and now."""
+        self.check_open()
+        try:
+            return self._write(data)
+        except OSError as error:
+            number = -(error.errno or errno.EIO)
+            raise failure(self.closed or number, doing, self.name) from error
+
+    def entries(self) -> list[Entry]:
+        """Return everything that results may come for."""
+        with self._mutex:
+            return list(self.table.values())
+
+    # ---- waiting --------------------------------------------------------------------------------
+
+    def wait(self, lock: Waited, seconds: float | None) -> None:
+        """Wait until the lock's operation has ended, or so many seconds of the backend's clock."""
+        end = None if seconds is None else self.backend.now() + seconds
+        try:
+            while lock._op:
+                gate = None
+                with self._mutex:
+                    self._collect(lock)
+                    if not lock._op:
+                        return
+                    if self._leading and self.threads:
+                        gate = threading.Lock()
+                        gate.acquire()
+                        self.followers[gate] = lock
+                    else:
+                        self._leading = True
+                        self.led = lock
+                if gate is None:
+                    self._lead(lock, end)
+                else:
+                    self._follow(gate, end)
+                if end is not None and self.backend.now() >= end:
+                    return
+        finally:
+            with self._mutex:
+                if self.followers and not self._leading:
+                    gate = next(iter(self.followers))
+                    del self.followers[gate]
+                    gate.release()
+
+    def _follow(self, gate: threading.Lock, end: float | None) -> None:
+        """Sleep until the operation has ended, the time has passed, or somebody must lead."""
+        try:
+            gate.acquire(timeout=-1 if end is None else max(0.0, end - self.backend.now()))
+        finally:
+            with self._mutex:
+                self.followers.pop(gate, None)
+
+    def _lead(self, lock: Waited, end: float | None) -> None:
+        """Sleep on the file until the operation has ended or the time has passed."""
+        left = None
+        try:
+            while lock._op:
+                if end is not None and (left := end - self.backend.now()) <= 0:
+                    return
+                self._sleep(lock, left)
+                with self._mutex:
+                    self.led = None  # here and now nobody need ring
+                    self._collect(lock)
+                    self.led = lock
+        finally:
+            with self._mutex:
+                self._leading = False
+                self.led = None
+
+    def _sleep(self, lock: Waited, left: float | None) -> None:
+        if self.threads:
+            self._poll.poll(None if left is None else left * 1000)
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._bell)
+            return
+        self._jobs.look()
+        if not lock._op:
+            return
+        job = lock._job
+        try:
+            if job is not None and job.pending is not None:
+                job.pending.wait(left)
+            else:
+                self.device.poll(left)
+        except OSError as error:
+            with self._mutex:
+                self._lose(error)
+        self._jobs.look()
+
+    def settled(self, lock: LockState) -> None:
+        """A lock's operation has ended (its ``_op`` is ``NOTHING``): tell who waits."""
+        bits = lock._bits
+        if bits & _WATCHED:
+            self.watching -= 1
+            lock._bits = bits & ~_WATCHED
+        if bits & _DOOMED and lock._mode is not None and not (self.closed or bits & _REFUSED):
+            self._undo(lock)
+        if lock._wake is not None or self.led is not None or self.followers:
+            self.tell(lock)
+
+    def tell(self, waited: Waited) -> None:
+        """Wake whoever waits for what has ended; the mutex is held."""
+        if waited is self.led and self._bell >= 0:
+            os.eventfd_write(self._bell, 1)
+        if self.followers:
+            for gate in [gate for gate, what in self.followers.items() if what is waited]:
+                del self.followers[gate]
+                gate.release()
+        wake = waited._wake
+        if wake is not None:
+            waited._wake = None
+            wake()
+
+    # ---- operations that nobody waits for any more ----------------------------------------------
+
+    def watch(self, lock: LockState, wake: Callable[[], None]) -> bool:
+        """Have the result of the operation under way read, and ``wake`` called when it has ended.
+
+        False when it has ended already. ``wake`` is called by any thread, with the mutex held.
+        """
+        with self._mutex:
+            if not lock._op:
+                return False
+            if not lock._bits & _WATCHED:
+                lock._bits |= _WATCHED
+                self.watching += 1
+            first = lock._wake
+            lock._wake = wake if first is None else _both(first, wake)
+        self._jobs.wake()
+        return True
+
+    def watch_always(self, change: int) -> None:
+        """Have everything read, from now on (1) or no more (-1)."""
+        with self._mutex:
+            self.watching += change
+        self._jobs.wake()
+
+    def cancel(self, lock: LockState) -> bool:
+        """Have the operation under way cancelled; False when there is none."""
+        with self._mutex:
+            return self._cancel(lock)
+
+    def forsake(self, lock: LockState, *, doomed: bool) -> None:
+        """Cancel the operation under way; its end is seen to. Then, if ``doomed``, unlock."""
+        with self._mutex:
+            if not lock._op:
+                if doomed and lock._mode is not None and not self.closed:
+                    self._undo(lock)
+            else:
+                if doomed:
+                    lock._bits |= _DOOMED
+                if not lock._bits & _WATCHED:
+                    lock._bits |= _WATCHED
+                    self.watching += 1
+                self._cancel(lock)
+        self._jobs.wake()
+
+    def _cancel(self, lock: LockState) -> bool:
+        if lock._op not in {_REQUEST, _CONVERT} or self.closed:
+            return False
+        if lock._bits & _CANCELLING:
+            return True
+        lock._bits |= _CANCELLING
+        job = lock._job
+        if job is not None and not job.begun:  # not sent yet: it never will be
+            lock._job = None
+            if lock._op == _REQUEST:
+                self.forget(lock)
+            lock._ended(-ECANCEL)
+        elif lock._id and job is None:
+            self._put_cancel(lock)
+        return True
+
+    def _put_cancel(self, lock: LockState) -> None:
+        # The mutex is held, and the job may be made at once (SeamJobs): bits first, see begin_job.
+        data = pack_lock(_UNLOCK, 0, _CANCEL, lock._id, lock._token, lock._value, b"")
+        self._put(Job(lock, CANCEL, data))
+
+    def _undo(self, lock: LockState) -> None:
+        """Begin to unlock a lock that nobody wants; the mutex is held."""
+        lock._op = UNLOCK
+        lock._bits = lock._bits & _PER_OPERATION | _WATCHED | _DOOMED
+        self.watching += 1
+        flags = lock._unlock_flags() if lock._bits & _VALUE_BLOCK else 0
+        data = pack_lock(_UNLOCK, 0, flags, lock._id, lock._token, lock._value, b"")
+        self._put(Job(lock, UNLOCK, data))
+
+    def _put(self, job: Job) -> None:
+        """Put a job while the mutex is held."""
+        if job.op != CANCEL and job.lock is not None:
+            job.lock._job = job
+        if self.threads:
+            self._jobs.put(job)
+        else:
+            self._mutex.release()
+            try:
+                self._jobs.put(job)
+            finally:
+                self._mutex.acquire()
+
+    # ---- what the makers of jobs call -----------------------------------------------------------
+
+    def begin_job(self, job: Job) -> bool:
+        """Say whether a job is still to be made; from now on it counts as begun."""
+        lock = job.lock
+        with self._mutex:
+            if lock is None:
+                return not self.closed or self._turn_down(job)
+            if self.closed:
+                return False
+            if job.op == CANCEL:
+                # An id is handed out again once its lock has ended, whoever has read that (6.10):
+                # what is known to have ended by now is not cancelled.
+                self._collect(lock)
+                # Of an operation that has ended: it would hit the next one.
+                if lock._op not in {_REQUEST, _CONVERT} or not lock._bits & _CANCELLING:
+                    return False
+                lock._bits |= _CANCEL_OUT
+                lock._job = job
+            elif lock._job is not job:
+                return False
+            job.begun = True
+            return True
+
+    def _turn_down(self, job: Job) -> bool:
+        if job.told is not None:
+            job.told(0, OSError(errno.EBADF, "closed"))
+        return False
+
+    def end_job(self, job: Job, answer: int, error: OSError | None) -> None:
+        """Take note of a job's return."""
+        lock = job.lock
+        if lock is None:
+            if job.told is not None:
+                job.told(answer, error)
+            return
+        with self._mutex:
+            if lock._job is job:
+                lock._job = None
+            if job.op == CANCEL:
+                lock._bits &= ~_CANCEL_OUT
+                if lock._op == SETTLING:
+                    lock._op = NOTHING
+                    self.settled(lock)
+            elif error is not None:
+                if job.op == UNLOCK and error.errno == errno.EBUSY and lock._bits & _DOOMED:
+                    job.begun = False
+                    lock._job = job
+                    self._jobs.later(job)
+                    return
+                self._refuse(lock, job.op, error)
+            else:
+                if job.op == _REQUEST:
+                    lock._id = answer
+                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
+                    self._put_cancel(lock)
+            if not self._leading or not self.threads:
+                while lock._op and self._take():
+                    pass
+
+    # ---- callbacks ------------------------------------------------------------------------------
+
+    def call(self, callback: Callable[[LockMode], None], mode: LockMode) -> None:
+        """Have a callback called, where callbacks are."""
+        if isinstance(self._calls, deque):
+            self._calls.append((callback, mode))
+        else:
+            self._calls.put(callback, mode)
+
+    def make_calls(self) -> None:
+        """Call what waits to be called here, where there is no thread for it."""
+        while isinstance(self._calls, deque) and self._calls:
+            callback, mode = self._calls.popleft()
+            callback(mode)
+
+    # ---- the lockspace --------------------------------------------------------------------------
+
+    def suspended(self) -> bool:
+        """Say whether locking is suspended: a write would sleep until the next start."""
+        path = f"dlm/{directory_name(self.name)}/recover_status"
+        try:
+            return not int(self.backend.read_attribute(path), 16) & RecoverStatus.DONE
+        except (OSError, ValueError):
+            return True
+
+    def check_open(self) -> None:
+        """Raise what every operation ends with once the file is closed or lost."""
+        if self.closed:
+            raise failure(self.closed, "operation", self.name)
+
+    def lost(self) -> LockspaceLostError | None:
+        """Return what ended the file, unless it was closed here."""
+        found = failure(self.closed, "operation", self.name) if self.closed else None
+        return found if isinstance(found, LockspaceLostError) else None
+
+    def shut(self) -> bool:
+        """End everything that waits and let go of all but the file, which the caller closes.
+
+        False when that was done before. Only the last close of a file drops its locks, and who
+        sleeps on it has a copy: so they are given a moment to wake. Not so a write that sleeps,
+        which ends with the stop.
+        """
+        patience = 0.0 if self.suspended() else PATIENCE
+        gate = threading.Lock()
+        with self._mutex:
+            if self._shut:
+                return False
+            self._shut = True
+            self.closed = -errno.EBADF
+            self._lose(OSError(errno.EBADF, "closed"))
+            if self._leading:
+                gate.acquire()
+                self.followers[gate] = None
+        self._jobs.end(patience)
+        if not isinstance(self._calls, deque):
+            self._calls.end()
+        self._follow(gate, self.backend.now() + patience)
+        with self._mutex:
+            if self._bell >= 0 and not self._leading:
+                os.close(self._bell)
+                self._bell = -1
+        return True
+
+    def close_aside(self, told: Callable[[OSError | None], None]) -> None:
+        """Close the file where nobody has to wait for it; ``told`` is called in a thread."""
+
+        def close() -> None:
+            error = None
+            try:
+                self.device.close()
+            except OSError as caught:
+                error = caught
+            told(error)
+
+        name = f"dlm-locks close {self.name}"
+        threading.Thread(target=close, name=name, daemon=True).start()
+
+    def close_within(self, timeout: float) -> bool:
+        """Close the file; False when that takes longer, it then goes on by itself."""
+        if not self.threads:
+            return self.device.submit(DeviceClose(), detached=True).wait(timeout)
+        done = threading.Event()
+        self.close_aside(lambda _: done.set())
+        return done.wait(timeout)
+
+    def disown(self) -> None:
+        """In the child of a fork(2): be closed, and let go of the copy of the file."""
+        self._mutex = threading.Lock()  # whoever held it is not here
+        self._shut = True
+        self.closed = -errno.EBADF
+        table, self.table = self.table, {}
+        for entry in table.values():
+            if isinstance(entry, LockState):
+                entry._mode = None
+        self.followers = {}
+        with suppress(OSError):
+            self.device.disown()
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def wake() -> None:
+        first()
+        second()
+
+    return wake
+
+
+def _disown_all() -> None:
+    for engine in tuple(_engines):
+        engine.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)

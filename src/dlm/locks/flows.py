@@ -1,0 +1,237 @@
+"""What an operation does after it was begun: waiting, cancelling, pinning, undoing.
+
+Decides: in which order, and which exception each end is.
+May not know: how its caller waits.
+
+A flow is a generator: each number of seconds that it yields (None: without end) means "wait so
+long, or until the lock's operation has ended"; a negative one, "pause". The blocking face waits in
+its thread, the asyncio face in its task. A caller that cannot go on (Ctrl-C, a cancelled task)
+drops the flow and calls ``Engine.forsake``.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Generator
+
+from dlm.locks.errors import Ending, LockTimedOutError, usage
+from dlm.locks.state import CONVERT, UNLOCK, Bit, LockState
+from dlm.terms import ECANCEL, EUNLOCK, RESOURCE_NAME_MAX, LockFlag, LockMode
+
+Flow = Generator[float | None, None, None]
+Wake = Callable[[], None] | None
+
+FIRST_LOOK, LAST_LOOK = 0.02, 1.0
+"""Seconds between two looks whether locking is suspended, while a cancel is not answered."""
+
+FIRST_TRY, LAST_TRY = 0.001, 0.1
+"""Seconds between two tries of what met EBUSY: the answer to a cancel is still under way."""
+
+BUSY_TIME = 10.0
+"""Seconds after which EBUSY is believed."""
+
+_ELSEWHERE = (
+    LockFlag.CANCEL
+    | LockFlag.CONVERT
+    | LockFlag.ORPHAN
+    | LockFlag.PERSISTENT
+    | LockFlag.VALBLK
+    | LockFlag.IVVALBLK
+    | LockFlag.FORCEUNLOCK
+    | LockFlag.TIMEOUT
+)
+"""Flags that have arguments or verbs of their own."""
+
+_NOT_HERE = int(_ELSEWHERE)
+
+# Plain numbers: an operation of IntFlag's costs as much as a third of a lock.
+_PIN = int(LockFlag.CONVERT | LockFlag.PERSISTENT)
+_CONVERT_FLAG, _PERSISTENT_FLAG = int(LockFlag.CONVERT), int(LockFlag.PERSISTENT)
+_VALBLK, _IVVALBLK = int(LockFlag.VALBLK), int(LockFlag.IVVALBLK)
+_VALUE_BLOCK, _PERSISTENT = int(Bit.VALUE_BLOCK), int(Bit.PERSISTENT)
+_OVER, _REFUSED = int(Bit.OVER), int(Bit.REFUSED)
+
+
+# ---- arguments ----------------------------------------------------------------------------------
+
+
+def resource_name(name: str | bytes) -> bytes:
+    """Return a resource's name as bytes; raises EINVAL for one that is too long."""
+    raw = name.encode() if isinstance(name, str) else bytes(name)
+    if len(raw) > RESOURCE_NAME_MAX:
+        text = f"a resource's name has at most {RESOURCE_NAME_MAX} bytes, not {len(raw)}"
+        raise usage(text, name=raw)
+    return raw
+
+
+def checked_mode(mode: int) -> LockMode:
+    """Return a lock mode; raises EINVAL for any other number."""
+    if mode.__class__ is LockMode:
+        return mode
+    try:
+        return LockMode(mode)
+    except ValueError:
+        raise usage(f"{mode!r} is no lock mode") from None
+
+
+def checked_flags(flags: int) -> int:
+    """Return flags as a number; raises EINVAL for those that have arguments of their own."""
+    number = int(flags)
+    if number & _NOT_HERE:
+        names = " ".join(flag.name or "" for flag in LockFlag if flag & number & _NOT_HERE)
+        raise usage(f"not as a flag, there are arguments and methods for it: {names}")
+    return number
+
+
+# ---- operations ---------------------------------------------------------------------------------
+
+
+def start_convert(
+    lock: LockState, mode: LockMode, flags: int, *, aside: bool, wake: Wake = None
+) -> None:
+    """Begin to convert a lock; what was pinned stays so."""
+    check_held(lock, "convert")
+    flags |= _CONVERT_FLAG
+    if lock._bits & _VALUE_BLOCK:
+        flags |= lock._convert_flags(mode)
+    if lock._bits & _PERSISTENT:  # a conversion decides it anew
+        flags |= _PERSISTENT_FLAG
+    lock._engine.start(lock, CONVERT, mode, flags, aside=aside, wake=wake)
+
+
+def start_unlock(lock: LockState, *, invalidate: bool, aside: bool, wake: Wake = None) -> None:
+    """Begin to unlock a lock."""
+    check_held(lock, "unlock")
+    flags = 0
+    if invalidate:
+        flags = _IVVALBLK
+    elif lock._bits & _VALUE_BLOCK:
+        flags = lock._unlock_flags()
+    lock._engine.start(lock, UNLOCK, 0, flags, aside=aside, wake=wake)
+
+
+def check_held(lock: LockState, doing: str) -> None:
+    """Raise what a verb ends with on a lock that has ended, or that is lost."""
+    engine = lock._engine
+    if lock._mode is None or engine.closed:
+        raise engine.failure(engine.closed or -errno.ENOENT, doing, lock)
+
+
+# ---- flows --------------------------------------------------------------------------------------
+
+
+def requesting(lock: LockState, deadline: float | None, *, persistent: bool, aside: bool) -> Flow:
+    """Wait for a request's grant, then pin it if it is to be ``persistent``."""
+    yield from _settling(lock, deadline, "lock", doomed=True)
+    if lock._status:
+        raise _failed(lock, "lock")
+    if persistent:
+        try:
+            yield from _pinning(lock, deadline, aside)
+        except BaseException:
+            lock._engine.forsake(lock, doomed=True)
+            raise
+
+
+def _pinning(lock: LockState, deadline: float | None, aside: bool) -> Flow:
+    # Requested so and killed while it waits, it would be a dead entry of the orphan list: a later
+    # purge crashes the kernel (Linux 6.1 fs/dlm/user.c, dlm_user_cancel() from orphan_proc_lock()).
+    engine, mode = lock._engine, lock._mode
+    assert mode is not None
+    before = lock._bits & int(Bit.ALTERNATIVE | Bit.DEMOTED)
+    lock._bits |= _PERSISTENT
+    engine.start(lock, CONVERT, mode, _PIN, aside=aside)
+    yield from _settling(lock, deadline, "lock", doomed=True)
+    if lock._status:
+        raise _failed(lock, "lock")
+    lock._bits |= before
+
+
+def converting(
+    lock: LockState, deadline: float | None, mode: LockMode, flags: int, *, aside: bool
+) -> Flow:
+    """Wait until a conversion has ended."""
+    tries = _tries(lock, deadline)
+    while True:
+        yield from _settling(lock, deadline, "convert", doomed=False)
+        if not lock._status:
+            return
+        if not _was_busy(lock) or (delay := next(tries, None)) is None:
+            raise _failed(lock, "convert")
+        yield -delay
+        start_convert(lock, mode, flags, aside=aside)
+
+
+def unlocking(
+    lock: LockState, deadline: float | None, *, invalidate: bool, begun: bool, aside: bool
+) -> Flow:
+    """Wait for what is under way, then unlock; again where something else was in the way."""
+    engine = lock._engine
+    tries = _tries(lock, deadline)
+    while True:
+        while lock._op:
+            left = None if deadline is None else deadline - engine.backend.now()
+            if left is not None and left <= 0:
+                engine.forsake(lock, doomed=True)
+                raise _timed_out(lock, "unlock", Ending.LEFT)
+            yield left
+        if begun:
+            if lock._status == -EUNLOCK:
+                lock._bits |= _OVER
+                return
+            if not _was_busy(lock) or (delay := next(tries, None)) is None:
+                raise _failed(lock, "unlock")
+            yield -delay
+        start_unlock(lock, invalidate=invalidate, aside=aside)
+        begun = True
+
+
+def _was_busy(lock: LockState) -> bool:
+    return lock._status == -errno.EBUSY and bool(lock._bits & _REFUSED)
+
+
+def _tries(lock: LockState, deadline: float | None) -> Generator[float, None, None]:
+    """Yield pauses until EBUSY is to be believed."""
+    now = lock._engine.backend.now
+    end = now() + BUSY_TIME if deadline is None else min(deadline, now() + BUSY_TIME)
+    pause = FIRST_TRY
+    while now() < end:
+        yield pause
+        pause = min(2 * pause, LAST_TRY)
+
+
+def _settling(lock: LockState, deadline: float | None, doing: str, *, doomed: bool) -> Flow:
+    """Wait for the operation's end; past the deadline cancel it and wait for the answer.
+
+    A grant that comes before the cancel counts. While locking is suspended no answer can come:
+    then the operation is left to the engine (and undone, if ``doomed``).
+    """
+    engine = lock._engine
+    while lock._op:
+        left = None if deadline is None else deadline - engine.backend.now()
+        if left is not None and left <= 0:
+            break
+        yield left
+    else:
+        return
+    engine.cancel(lock)
+    look = FIRST_LOOK
+    while lock._op:
+        if engine.suspended():
+            engine.forsake(lock, doomed=doomed)
+            raise _timed_out(lock, doing, Ending.LEFT)
+        yield look
+        look = min(2 * look, LAST_LOOK)
+    # EDEADLK: a mark that deadlock_cancel() left on the lock (Linux 6.1 fs/dlm/lock.c,
+    # dlm_user_deadlock(): DLM_IFL_DEADLOCK_CANCEL stays) makes this of every later cancel.
+    if lock._status in {-ECANCEL, -errno.EDEADLK}:
+        raise _timed_out(lock, doing, Ending.CANCELLED)
+
+
+def _timed_out(lock: LockState, doing: str, ending: Ending) -> LockTimedOutError:
+    text = f"{doing} of {lock._name!r} in {lock.lockspace}: timed out; {ending.value}"
+    return LockTimedOutError(text, ending, lock.lockspace, lock._name, lock._id or None)
+
+
+def _failed(lock: LockState, doing: str) -> Exception:
+    return lock._engine.failure(lock._status, doing, lock)

@@ -1,0 +1,272 @@
+"""The engine on a device that answers what the test says: races that no world can be asked for.
+
+The device grants nothing by itself: a test says which result comes when.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from dlm.abi.device import (
+    VERSION_SIZE,
+    Command,
+    LockRequest,
+    LockResult,
+    decode_request,
+    encode_result,
+    encode_version,
+)
+from dlm.locks import Ending, LockMode, Lockspace, LockTimedOutError
+from dlm.terms import ECANCEL, EUNLOCK, LockFlag
+
+EX, PR = LockMode.EX, LockMode.PR
+PATIENCE = 20.0
+
+
+class Script:
+    """A device of a lockspace, and the backend that opens it."""
+
+    def __init__(self) -> None:
+        self.written: list[LockRequest] = []
+        self.react: Callable[[LockRequest], int] = lambda _: 1
+        self.running = True
+        self.clock = 0.0
+        self._results: deque[bytes] = deque()
+        self._signalled = False
+        self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._turn = threading.Condition()
+
+    # ---- the device ----
+
+    def write(self, request: bytes) -> int:
+        """Note a request and let the test answer it."""
+        body = decode_request(request, control=False).body
+        assert isinstance(body, LockRequest)
+        answer = self.react(body)
+        with self._turn:
+            self.written.append(body)
+            self._turn.notify_all()
+        return answer
+
+    def read(self, size: int) -> bytes:
+        """Give the version, or the next result."""
+        if size == VERSION_SIZE:
+            return encode_version()
+        with self._turn:
+            if not self._results:
+                raise BlockingIOError(errno.EAGAIN, "nothing")
+            if len(self._results) == 1 and self._signalled:
+                os.eventfd_read(self._ready)
+                self._signalled = False
+            return self._results.popleft()
+
+    def fileno(self) -> int:
+        """Be readable while a result is there."""
+        return self._ready
+
+    def close(self) -> None:
+        """Stay open: the test looks at it."""
+
+    disown = close
+
+    # ---- the backend ----
+
+    def open_device(self, _: str) -> Script:
+        """Be the device."""
+        return self
+
+    def concurrent(self) -> bool:
+        """Be fit for threads."""
+        return True
+
+    def now(self) -> float:
+        """Give a clock that runs when it is asked."""
+        self.clock += 0.001
+        return self.clock
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock += seconds
+
+    def read_attribute(self, _: str) -> bytes:
+        """Say whether locking is suspended."""
+        return b"ff\n" if self.running else b"0\n"
+
+    # ---- the test's side ----
+
+    def result(
+        self,
+        request: LockRequest,
+        status: int = 0,
+        lock_id: int = 1,
+        bast_mode: int = 0,
+        *,
+        seen: bool = True,
+    ) -> None:
+        """Let a result come for what was asked; not ``seen``: whoever sleeps is too slow for it."""
+        parameter = request.bastparam if bast_mode else request.castparam
+        data = encode_result(LockResult(1, parameter, 1, status, lock_id, 0, bast_mode))
+        with self._turn:
+            if seen and not self._signalled:
+                self._signalled = True
+                os.eventfd_write(self._ready, 1)
+            self._results.append(data)
+
+    def wait_written(self, count: int) -> None:
+        """Wait until so many requests have been written."""
+        with self._turn:
+            assert self._turn.wait_for(lambda: len(self.written) >= count, PATIENCE)
+
+    def commands(self) -> list[str]:
+        """Return what was written, in order."""
+        return [
+            "CANCEL" if each.flags & LockFlag.CANCEL else Command(each.command).name
+            for each in self.written
+        ]
+
+
+@pytest.fixture
+def script() -> Script:
+    """A device that answers nothing by itself."""
+    return Script()
+
+
+@pytest.fixture
+def space(script: Script) -> Lockspace:
+    """A lockspace on it."""
+    return Lockspace.open(script, "test")  # type: ignore[arg-type]
+
+
+def answering(script: Script) -> Callable[[LockRequest], int]:
+    """Complete each request as it is made, all with lock id 1."""
+
+    def react(request: LockRequest) -> int:
+        script.result(request, -EUNLOCK if request.command == Command.UNLOCK else 0)
+        return 0 if request.command == Command.UNLOCK else 1
+
+    return react
+
+
+def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """Call something in a thread; what it returns or raises is in the list."""
+    ended: list[object] = []
+
+    def run() -> None:
+        try:
+            ended.append(call())
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            ended.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, ended
+
+
+def test_an_uncontended_lock_is_one_write_and_one_read(script: Script, space: Lockspace) -> None:
+    """No thread is started for it."""
+    script.react = answering(script)
+    before = threading.active_count()
+    with space.lock("a"):
+        pass
+    assert script.commands() == ["LOCK", "UNLOCK"]
+    assert threading.active_count() == before
+
+
+def test_a_thread_that_leads_is_woken_when_another_reads_its_result(
+    script: Script, space: Lockspace
+) -> None:
+    """One thread sleeps on the file, one behind it; whoever reads hands the others theirs."""
+    first, got = in_thread(lambda: space.lock("a"))
+    script.wait_written(1)
+    second, also = in_thread(lambda: space.lock("b"))
+    script.wait_written(2)
+    script.result(script.written[0], lock_id=1, seen=False)
+    script.result(script.written[1], lock_id=2, seen=False)
+    while space.dispatch():
+        pass
+    for thread in (first, second):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert [lock.name for lock in (*got, *also)] == [b"a", b"b"]  # type: ignore[attr-defined]
+
+
+def test_a_result_of_an_ended_lock_is_nobodys_though_its_id_is_used_again(
+    script: Script, space: Lockspace
+) -> None:
+    """Since 6.10 an id is free when its lock has ended; a late blocking AST names it."""
+    script.react = answering(script)
+    old = space.lock("a")
+    asked = script.written[0]
+    old.unlock()
+    new = space.lock("b")
+    script.result(asked, bast_mode=EX)
+    space.dispatch()
+    assert new.lock_id == old.lock_id
+    assert new.blocking is None
+
+
+def test_a_grant_that_is_faster_than_the_cancel_is_returned(
+    script: Script, space: Lockspace
+) -> None:
+    """What has ended is not cancelled: its id may be another's by then."""
+    asked: list[LockRequest] = []
+
+    def react(request: LockRequest) -> int:
+        asked.append(request)
+        return 1
+
+    script.react = react
+    thread, ended = in_thread(lambda: space.lock("a", timeout=0.05))
+    script.wait_written(1)
+    script.result(asked[0], seen=False)
+    thread.join(PATIENCE)
+    (lock,) = ended
+    assert getattr(lock, "mode", None) == EX
+    assert script.commands() == ["LOCK"]
+
+
+def test_a_timeout_that_the_kernel_confirms(script: Script, space: Lockspace) -> None:
+    """CANCEL is written, its answer is waited for."""
+
+    def react(request: LockRequest) -> int:
+        if request.flags & LockFlag.CANCEL:
+            script.result(script.written[0], -ECANCEL)
+        return 1
+
+    script.react = react
+    with pytest.raises(LockTimedOutError) as caught:
+        space.lock("a", timeout=0.05)
+    assert caught.value.ending is Ending.CANCELLED
+    assert script.commands() == ["LOCK", "CANCEL"]
+
+
+def test_what_a_stop_left_is_undone_however_busy_the_lock_is(
+    script: Script, space: Lockspace
+) -> None:
+    """A late grant is unlocked by the lockspace's own thread, which tries EBUSY again."""
+    script.running = False
+    busy = iter((True, True, False))
+
+    def react(request: LockRequest) -> int:
+        if request.command == Command.UNLOCK and not request.flags & LockFlag.CANCEL:
+            if next(busy):
+                script.written.append(request)
+                raise OSError(errno.EBUSY, "a cancel is under way")
+            script.result(request, -EUNLOCK)
+        return 1
+
+    script.react = react
+    with pytest.raises(LockTimedOutError) as caught:
+        space.lock("a", timeout=0.05)
+    assert caught.value.ending is Ending.LEFT
+    script.wait_written(2)
+    script.result(script.written[0])
+    script.wait_written(5)
+    assert script.commands() == ["LOCK", "CANCEL", "UNLOCK", "UNLOCK", "UNLOCK"]
+    assert space.locks() == []
