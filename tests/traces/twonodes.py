@@ -100,6 +100,12 @@ class Two:
         self.one.start()
         self.settle()
 
+    def down(self) -> None:
+        """Let both nodes leave at once; one that leaves alone may wait minutes for connections."""
+        calls = [tape.release(self.controls[tape.number]) for tape in self.tapes]
+        for tape, call in zip(self.tapes, calls, strict=True):
+            tape.do("wait", async_=call)
+
 
 Story = Callable[[Two], None]
 
@@ -573,6 +579,8 @@ STORIES = {**ALIVE, **DYING}
 
 
 def play(two: Two, name: str) -> None:
-    """Tell one story from the beginning. Its end is the end of the nodes: leaving takes minutes."""
+    """Tell one story from the beginning; where nobody is lost, both nodes leave."""
     two.up()
     STORIES[name](two)
+    if name in ALIVE and name != "leaving":
+        two.down()
