@@ -689,14 +689,6 @@ UNCOVERED: dict[str, str] = {
 }
 """Rows that no trace covers, and why."""
 
-NEEDS_TWO = frozenset(
-    {
-        *("4.4.5 remote request in flight", "4.11 master copies"),
-        *("4.4.6 other node", "4.4.6 remote purge does not wait", "5.7 in flight", "5.8 1"),
-    }
-)
-"""Rows that only traces of two nodes can cover."""
-
 _ALL_4 = tuple(row for row in ROWS if row.startswith("4"))
 
 
