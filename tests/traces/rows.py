@@ -252,13 +252,13 @@ _TOGETHER = "told in both-live"
 TWO_NODES_NOT_RECORDED: dict[str, dict[str, str]] = {
     "6.1": {
         **dict.fromkeys(("blocking", "conversions", "values", "orphans", "stopped"), _TOGETHER),
-        **dict.fromkeys(("master-dies", "waiters-outlive", "directory-dies"), _LATER),
+        **dict.fromkeys(("master-dies", "directory-dies"), _LATER),
         **dict.fromkeys(("given-up", "coming-back"), _LATER),
         "leaving": _IDLE,
     },
     "7.2": {
         **dict.fromkeys(("blocking", "conversions", "values", "stopped"), _TOGETHER),
-        **dict.fromkeys(("holder-dies", "waiters-outlive", "directory-dies"), _LATER),
+        **dict.fromkeys(("holder-dies", "directory-dies"), _LATER),
         **dict.fromkeys(("given-up", "coming-back"), _LATER),
         "leaving": _IDLE,
     },
