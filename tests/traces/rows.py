@@ -247,18 +247,19 @@ TWO_NODES: dict[str, str] = {
 
 _LATER = "not played to this kernel yet"
 _IDLE = "a node that leaves alone waits three minutes for the end of its connections"
+_TOGETHER = "told in both-live"
 
 TWO_NODES_NOT_RECORDED: dict[str, dict[str, str]] = {
     "6.1": {
-        **dict.fromkeys(("blocking", "conversions", "values", "orphans", "stopped"), _LATER),
-        **dict.fromkeys(("master-dies", "waiters-outlive", "directory-dies"), _LATER),
-        **dict.fromkeys(("both-live", "given-up", "coming-back"), _LATER),
+        **dict.fromkeys(("blocking", "conversions", "values", "orphans", "stopped"), _TOGETHER),
+        **dict.fromkeys(("master-dies", "directory-dies"), _LATER),
+        **dict.fromkeys(("given-up", "coming-back"), _LATER),
         "leaving": _IDLE,
     },
     "7.2": {
-        **dict.fromkeys(("blocking", "conversions", "values", "stopped"), _LATER),
-        **dict.fromkeys(("holder-dies", "waiters-outlive", "directory-dies"), _LATER),
-        **dict.fromkeys(("both-live", "given-up", "coming-back"), _LATER),
+        **dict.fromkeys(("blocking", "conversions", "values", "stopped"), _TOGETHER),
+        **dict.fromkeys(("holder-dies", "directory-dies"), _LATER),
+        **dict.fromkeys(("given-up", "coming-back"), _LATER),
         "leaving": _IDLE,
     },
 }
