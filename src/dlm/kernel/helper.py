@@ -40,7 +40,6 @@ BEGUN = "begun"
 FIRST_FILE = 4
 _SPARE_DESCRIPTORS = 64  # copies above these cannot be hit while the new process's are laid out
 _READ_SIZE = 1 << 16
-_ROOM = 256
 LEAST_BUFFER = 104
 
 _children: list[int] = []
