@@ -24,6 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from dlm.abi.device import RESULT_SIZE_MAX, Command, pack_lock, unpack_result
@@ -31,7 +32,7 @@ from dlm.abi.texts import directory_name
 from dlm.locks.calls import CallThread
 from dlm.locks.errors import LOST, LockError, LockspaceLostError, failure
 from dlm.locks.jobs import Job, SeamJobs, ThreadJobs
-from dlm.locks.state import CONVERT, NOTHING, REQUEST, SETTLING, UNLOCK, Bit, LockState
+from dlm.locks.state import CONVERT, NO_VALUE, NOTHING, REQUEST, SETTLING, UNLOCK, Bit, LockState
 from dlm.ports import Backend, Device, DeviceClose
 from dlm.terms import ECANCEL, VALUE_BLOCK_SIZE, LockFlag, LockMode, RecoverStatus
 
@@ -45,16 +46,20 @@ _TOKENS = 1 << _TOKEN_BITS
 PATIENCE = 0.5
 """Seconds that a close gives those who sleep on the file."""
 
+NO_ANSWER = 1.0
+"""Seconds after which the node is taken for dead that has not answered a probe."""
+
 CANCEL = 5
 """A job's ``op`` that begins no operation of its lock."""
 
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
-_CANCEL = int(LockFlag.CANCEL)
+_CANCEL, _EXPEDITE = int(LockFlag.CANCEL), int(LockFlag.EXPEDITE)
 _REQUEST, _CONVERT = REQUEST, CONVERT
 _WATCHED, _DOOMED, _CANCELLING = int(Bit.WATCHED), int(Bit.DOOMED), int(Bit.CANCELLING)
 _VALUE_BLOCK = int(Bit.VALUE_BLOCK)
 _CANCEL_OUT, _REFUSED = int(Bit.CANCEL_OUT), int(Bit.REFUSED)
 _PER_OPERATION = ~(_CANCELLING | _CANCEL_OUT | _REFUSED)
+_NL = int(LockMode.NL)
 
 
 if TYPE_CHECKING:
@@ -83,6 +88,27 @@ class Waited(Protocol):
     _wake: Callable[[], None] | None
 
 
+class Probe(LockState):
+    """A request by which we learn that what was asked of a resource before has been answered.
+
+    Quirk: a request that is cancelled before its master or directory node has answered, or a
+    conversion whose master then dies, is half forgotten (Linux 5.10 to 7.2 fs/dlm/lock.c,
+    receive_lookup_reply(), dlm_recover_waiters_pre(), dlm_recover_waiters_post()): when the answer
+    or a recovery has come, others who want the resource hang, or the node panics. Nothing tells
+    user space whether there was an answer. But a request for NL with EXPEDITE waits for no lock,
+    and is not answered before the one that finds the resource's master out: it has the same way to
+    go, or stands behind it (set_master(): res_first_lkid). So it is made, and dropped, and only
+    then the CANCEL.
+    """
+
+    __slots__ = ("since",)
+
+    def __init__(self, engine: Engine, name: bytes) -> None:
+        super().__init__(engine, name, _WATCHED | _DOOMED)
+        self.since = engine.backend.now()
+        """When it was begun, on the backend's clock."""
+
+
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -107,6 +133,8 @@ class Engine:
         self._leading = False
         self.led: Waited | None = None
         self.followers: dict[threading.Lock, Waited | None] = {}
+        self._probes: dict[LockState, Probe] = {}
+        """Locks whose operation is to be cancelled once it has been answered."""
         self._jobs: ThreadJobs | SeamJobs
         self._calls: CallThread | deque[tuple[Callable[[LockMode], None], LockMode]]
         if threads:
@@ -488,8 +516,32 @@ class Engine:
                 self.forget(lock)
             lock._ended(-ECANCEL)
         elif lock._id and job is None:
-            self._put_cancel(lock)
+            self._cancel_when_answered(lock)
         return True
+
+    def _cancel_when_answered(self, lock: LockState) -> None:
+        self._probes[lock] = probe = Probe(self, lock._name)  # first: it may be over at once
+        self.ask(probe, partial(self._answered, lock, probe))
+
+    def _answered(self, lock: LockState, probe: Probe) -> None:
+        if self._probes.get(lock) is probe:
+            del self._probes[lock]
+            if lock._op in {_REQUEST, _CONVERT} and lock._bits & _CANCELLING and not self.closed:
+                self._put_cancel(lock)
+
+    def unanswered(self, lock: LockState) -> bool:
+        """Say whether the node seems dead that is to answer what is to be cancelled."""
+        probe = self._probes.get(lock)
+        return probe is not None and self.backend.now() >= probe.since + NO_ANSWER
+
+    def ask(self, probe: Probe, then: Callable[[], None]) -> None:
+        """Have ``then`` called when a probe has been answered; now as then the mutex is held."""
+        probe._op = _REQUEST
+        probe._wake = then
+        self.table[probe._token] = probe
+        self.watching += 1
+        data = pack_lock(_LOCK, _NL, _EXPEDITE, 0, probe._token, NO_VALUE, probe._name)
+        self._put(Job(probe, _REQUEST, data))
 
     def _put_cancel(self, lock: LockState) -> None:
         # The mutex is held, and the job may be made at once (SeamJobs): bits first, see begin_job.
@@ -573,7 +625,7 @@ class Engine:
                 if job.op == _REQUEST:
                     lock._id = answer
                 if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
-                    self._put_cancel(lock)
+                    self._cancel_when_answered(lock)
             if not self._leading or not self.threads:
                 while lock._op and self._take():
                     pass

@@ -182,7 +182,7 @@ class Operation(asyncio.Future[T]):
         self, callback: Callable[[Self], object], /, *, context: Context | None = None
     ) -> None:
         """Begin, for somebody waits now; else as any future's."""
-        if not self._begun:
+        if not (self._begun or self.done()):  # cancelled before anybody waited: it never begins
             self._go()
         super().add_done_callback(callback, context=context)
 
@@ -268,7 +268,8 @@ class Operation(asyncio.Future[T]):
             return
         engine, lock = self._face._engine, self._lock
         engine.jobs.look()
-        if engine.suspended() or not engine.watch(lock, self.wake):
+        hopeless = engine.suspended() or engine.unanswered(lock)
+        if hopeless or not engine.watch(lock, self.wake):
             super().cancel(msg=self._message)
             return
         self._timer = self._face.loop.call_later(self._drained, self._drain)
