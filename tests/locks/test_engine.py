@@ -22,7 +22,7 @@ from dlm.abi.device import (
     encode_result,
     encode_version,
 )
-from dlm.locks import Ending, LockMode, Lockspace, LockTimedOutError
+from dlm.locks import Ending, LockMode, Lockspace, LockspaceClosedError, LockTimedOutError
 from dlm.terms import ECANCEL, EUNLOCK, LockFlag
 
 EX, PR = LockMode.EX, LockMode.PR
@@ -302,3 +302,27 @@ def test_what_a_stop_left_is_undone_however_busy_the_lock_is(
     script.wait_written(7)
     assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL", *["UNLOCK"] * 3]
     assert space.locks() == []
+
+
+def test_a_close_waits_for_who_is_about_to_write(script: Script, space: Lockspace) -> None:
+    """The number of a closed file soon means another one: nobody may write to that by mistake."""
+    begun, waits, closed = threading.Event(), threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def react(_: LockRequest) -> int:
+        begun.set()
+        waits.wait(PATIENCE)  # until the other thread does
+        seen.append(closed.is_set())
+        return 1
+
+    script.react = react
+    script.pause = lambda _: waits.set()  # type: ignore[method-assign]
+    script.now = lambda: 0.0  # type: ignore[method-assign]
+    script.close = closed.set  # type: ignore[method-assign]
+    thread, ended = in_thread(lambda: space.lock("a"))
+    assert begun.wait(PATIENCE)
+    space.close()
+    thread.join(PATIENCE)
+    assert closed.is_set()
+    assert seen == [False]
+    assert isinstance(ended[0], LockspaceClosedError)

@@ -320,6 +320,7 @@ class Lockspace:
             return raw.submit(engine, request, callback)
         raw.expected += 1
         data = pack_lock(command, mode, flags, lock_id, token, value, name)
+        engine.writing[token] = None
         try:
             if engine.closed:
                 engine.check_open()
@@ -334,6 +335,8 @@ class Lockspace:
                 number = -(error.errno or errno.EIO)
                 raise failure(number, "submit", engine.name) from error
             raise
+        finally:
+            del engine.writing[token]
         if command == _LOCK:
             entry._id = answer
             completion.lock_id = answer  # type: ignore[assignment]  # as above

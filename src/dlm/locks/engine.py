@@ -46,6 +46,9 @@ _TOKENS = 1 << _TOKEN_BITS
 PATIENCE = 0.5
 """Seconds that a close gives those who sleep on the file."""
 
+GRACE = 0.05
+"""Seconds that it gives those who are about to write, though they may sleep in that."""
+
 NO_ANSWER = 1.0
 """Seconds after which the node is taken for dead that has not answered a probe."""
 
@@ -130,6 +133,8 @@ class Engine:
         self._mutex = threading.Lock()
         self.tokens = itertools.count(_TOKENS)
         self.table: dict[int, Entry] = {}
+        self.writing: dict[int, None] = {}
+        """Who writes here and now: a closed file's number may mean another one soon."""
         self._leading = False
         self.led: Waited | None = None
         self.followers: dict[threading.Lock, Waited | None] = {}
@@ -199,12 +204,17 @@ class Engine:
             lock._job = job = Job(lock, op, data)
             self._jobs.put(job)
             return
+        self.writing[lock._token] = None  # before the last look at closed: see shut()
         try:
+            if not lock._op:
+                return
             answer = self._write(data)
         except OSError as error:
             with self._mutex:
                 self._refuse(lock, op, error)
             return
+        finally:
+            del self.writing[lock._token]
         if op == _REQUEST:
             lock._id = answer
         with self._mutex:
@@ -346,12 +356,18 @@ class Engine:
 
     def write(self, data: bytes, doing: str) -> int:
         """Write a request that is no lock's operation, here and now."""
-        self.check_open()
+        writer = next(self.tokens)
+        self.writing[writer] = None
         try:
+            self.check_open()
             return self._write(data)
+        except LockError:
+            raise
         except OSError as error:
             number = -(error.errno or errno.EIO)
             raise failure(self.closed or number, doing, self.name) from error
+        finally:
+            del self.writing[writer]
 
     def entries(self) -> list[Entry]:
         """Return everything that results may come for."""
@@ -670,7 +686,8 @@ class Engine:
 
         False when that was done before. Only the last close of a file drops its locks, and who
         sleeps on it has a copy: so they are given a moment to wake. Not so a write that sleeps,
-        which ends with the stop.
+        which ends with the stop. Who is just about to write must not write to what gets the number
+        of the file next.
         """
         patience = 0.0 if self.suspended() else PATIENCE
         gate = threading.Lock()
@@ -686,7 +703,11 @@ class Engine:
         self._jobs.end(patience)
         if not isinstance(self._calls, deque):
             self._calls.end()
-        self._follow(gate, self.backend.now() + patience)
+        end = self.backend.now() + patience
+        self._follow(gate, end)
+        end = max(end, self.backend.now() + GRACE)
+        while self.threads and self.writing and self.backend.now() < end:
+            self.backend.pause(0.001)
         with self._mutex:
             if self._bell >= 0 and not self._leading:
                 os.close(self._bell)
