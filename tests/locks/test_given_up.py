@@ -15,7 +15,7 @@ import pytest
 
 from dlm.abi.device import RESULT_SIZE_MAX, Command, LockRequest, encode_request
 from dlm.errors import KernelHazardError
-from dlm.locks import Ending, Lockspace, LockTimedOutError, aio
+from dlm.locks import Ending, LockBusyError, Lockspace, LockTimedOutError, LockUsageError, aio
 from dlm.terms import KERNELS, LockFlag, LockMode
 from tests.locks.conftest import ON_KERNEL
 from tests.locks.worlds import NAME, PATIENCE, EmulatedWorld
@@ -126,6 +126,42 @@ def test_a_conversion_whose_master_dies(two: EmulatedWorld) -> None:
         lock.unlock(timeout=PATIENCE)
     rest(two, space)
     assert two.locks(1) == []
+
+
+@pytest.mark.parametrize("flag", [LockFlag.CANCEL, LockFlag.FORCEUNLOCK])
+def test_the_low_level_cancels_nothing_unanswered(two: EmulatedWorld, flag: LockFlag) -> None:
+    """CANCEL and FORCEUNLOCK are EBUSY then, and can be had after the recovery."""
+    space = Lockspace.open(two.process(1), NAME)
+    two.cluster.crash("node2")
+    begun = [space.submit(LockRequest(mode=EX, name=name.encode())) for name in NAMES]
+    space.dispatch()
+    unanswered = [lock_id for lock_id, completion in begun if not completion.done]
+    assert unanswered
+    for lock_id in unanswered:
+        with pytest.raises(LockBusyError):
+            space.submit(LockRequest(Command.UNLOCK, 0, flag, lock_id))
+    bury(two)
+    rest(two, space)
+    for lock_id, completion in begun:
+        assert completion.done
+        assert not completion.status
+        space.submit(LockRequest(Command.UNLOCK, lock_id=lock_id))
+    rest(two, space)
+    assert two.locks(1) == []
+
+
+def test_no_deadlocks_victim_is_unanswered(two: EmulatedWorld) -> None:
+    """deadlock_cancel refuses a request that no node has answered, anybody's."""
+    space, other = (Lockspace.open(two.process(1), NAME) for _ in range(2))
+    two.cluster.crash("node2")
+    begun = [other.submit(LockRequest(mode=EX, name=name.encode())) for name in NAMES]
+    other.dispatch()
+    unanswered = [lock_id for lock_id, completion in begun if not completion.done]
+    assert unanswered
+    for lock_id in unanswered:
+        with pytest.raises(LockUsageError):
+            space.deadlock_cancel(lock_id)
+    bury(two)
 
 
 def test_a_task_that_is_cancelled(two: EmulatedWorld) -> None:

@@ -550,6 +550,14 @@ class Engine:
         probe = self._probes.get(lock)
         return probe is not None and self.backend.now() >= probe.since + NO_ANSWER
 
+    def answered(self, name: bytes) -> bool:
+        """Wait until what was asked of a resource has been answered; False when no node does."""
+        probe, ended = Probe(self, name), []
+        with self._mutex:
+            self.ask(probe, lambda: ended.append(True))
+        self.wait(probe, NO_ANSWER)
+        return bool(ended)
+
     def ask(self, probe: Probe, then: Callable[[], None]) -> None:
         """Have ``then`` called when a probe has been answered; now as then the mutex is held."""
         probe._op = _REQUEST
