@@ -250,12 +250,7 @@ _IDLE = "a node that leaves alone waits three minutes for the end of its connect
 _TOGETHER = "told in both-live"
 
 TWO_NODES_NOT_RECORDED: dict[str, dict[str, str]] = {
-    "6.1": {
-        **dict.fromkeys(("blocking", "conversions", "values", "orphans", "stopped"), _TOGETHER),
-        **dict.fromkeys(("master-dies", "directory-dies"), _LATER),
-        **dict.fromkeys(("given-up", "coming-back"), _LATER),
-        "leaving": _IDLE,
-    },
+    "6.1": {"leaving": _IDLE},
     "7.2": {
         **dict.fromkeys(("blocking", "conversions", "values", "stopped"), _TOGETHER),
         **dict.fromkeys(("holder-dies", "directory-dies"), _LATER),
