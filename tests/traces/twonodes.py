@@ -35,7 +35,6 @@ class Two:
         self.other = other
         self.tapes = (one, other)
         self.controls: dict[int, str] = {}
-        self.opened: tuple[File, ...] = ()
 
     def up(self) -> None:
         """Bring the lockspace up on both nodes."""
@@ -68,8 +67,7 @@ class Two:
 
     def files(self) -> tuple[File, File]:
         """Open the lockspace on each node."""
-        self.opened = f, g = self.one.file(), self.other.file()
-        return f, g
+        return self.one.file(), self.other.file()
 
     def results(self, *files: File) -> None:
         """Let messages arrive, then read what has come."""
@@ -102,11 +100,15 @@ class Two:
         self.one.start()
         self.settle()
 
-    def close(self) -> None:
-        """Close what `files` opened: all locks go."""
-        for file in self.opened:
-            file.close()
-            self.settle()
+    def again(self) -> None:
+        """Stop both nodes, and let them recover."""
+        for tape in self.tapes:
+            tape.stop()
+        for tape in self.tapes:
+            tape.put("dlm/test/control", "1\n")
+        self.settle()
+        for tape in self.tapes:
+            tape.get("dlm/test/recover_status")
 
 
 Story = Callable[[Two], None]
@@ -214,6 +216,79 @@ def conversions(two: Two) -> None:
     two.look()
 
 
+def order(two: Two) -> None:
+    """5.10 across nodes: HEADQUE, NOORDER, EXPEDITE, QUECVT, NODLCKWT, NOQUEUE to convert."""
+    f, g = two.files()
+    a = name_for(1, "q")
+    two.master(f, a)
+    held = f.lock(a, PR)
+    two.settle()
+    for mode, flags in (
+        (EX, 0), (CR, 0), (PW, F.HEADQUE), (CR, F.NOORDER), (NL, 0), (NL, F.EXPEDITE)
+    ):  # fmt: skip
+        g.lock(a, mode, flags)
+        two.results(f, g)
+    two.look()
+    f.convert(held, EX, F.NOQUEUE)
+    two.results(f, g)
+    g.convert(4, PW, F.NOQUEUE)
+    two.results(f, g)
+    g.convert(6, EX, F.NOQUEUE | F.NOQUEUEBAST)
+    two.results(f, g)
+    g.convert(4, EX)
+    two.results(f, g)
+    g.convert(6, PR, F.QUECVT)
+    two.results(f, g)
+    f.convert(held, EX, F.NODLCKWT)
+    two.results(f, g)
+    two.look()
+    g.convert(6, EX, F.NOQUEUE | F.NOQUEUEBAST)
+    two.results(f, g)
+    g.cancel(4)
+    two.results(f, g)
+    two.look()
+    f.unlock(held, F.FORCEUNLOCK)
+    two.results(f, g)
+    two.look()
+
+
+def alternatives(two: Two) -> None:
+    """5.10 b across nodes: ALTPR and ALTCW, at once, from a queue, to convert."""
+    # Not both flags, nor what node 2 then thinks it has: it may be wrong after a conversion.
+    f, g = two.files()
+    a = name_for(1, "t")
+    two.master(f, a)
+    held = f.lock(a, PR)
+    two.settle()
+    given = g.lock(a, EX, F.ALTPR)
+    two.settle()
+    queued = g.lock(a, EX, F.ALTCW)
+    two.settle()
+    g.lock(a, PW, F.ALTCW | F.NOQUEUE)
+    two.results(f, g)
+    two.look()
+    f.convert(held, CW)
+    two.results(f, g)
+    g.unlock(given)
+    two.results(f, g)
+    two.look()
+    g.convert(queued, NL)
+    two.results(f, g)
+    g.convert(queued, PR, F.ALTCW)
+    two.results(f, g)
+    two.look(two.one)
+    g.unlock(queued)
+    two.results(f, g)
+    waits = g.lock(a, NL)
+    two.settle()
+    g.convert(waits, EX, F.ALTPR)
+    two.results(f, g)
+    two.look()
+    f.convert(held, CR)
+    two.results(f, g)
+    two.look()
+
+
 def values(two: Two) -> None:
     """5.4 across nodes: what a remote holder writes and reads, with and without VALBLK."""
     f, g = two.files()
@@ -286,6 +361,38 @@ def orphans(two: Two) -> None:
     two.look()
 
 
+def closing(two: Two) -> None:
+    """4.7 across nodes: a process ends that holds, converts and waits at the other node."""
+    f, g = two.files()
+    h = two.other.file(process="p")
+    names = [name_for(directory, stem) for stem in "pu" for directory in (1, 2)]
+    two.master(f, *names)
+    writer = h.lock(names[0], EX, F.VALBLK)
+    two.settle()
+    h.convert(writer, EX, F.VALBLK, value=b"before")
+    two.settle()
+    h.lock(names[1], PR)
+    two.settle()
+    g.lock(names[1], PR)
+    two.settle()
+    h.lock(names[2], CR)
+    two.settle()
+    for name, mode in ((names[0], CR), (names[1], EX), (names[2], PR)):
+        f.lock(name, mode, F.VALBLK)
+        two.settle()
+    h.convert(2, PW)
+    two.settle()
+    h.convert(4, EX)
+    two.settle()
+    h.lock(names[1], CR)
+    h.lock(names[3], NL)
+    two.results(f, g, h)
+    two.look()
+    two.other.do("exit", process="p")
+    two.results(f, g)
+    two.look()
+
+
 def stopped(two: Two) -> None:
     """6.1, 6.2 with both: one is stopped, requests of the other are kept and made later."""
     f, g = two.files()
@@ -310,12 +417,34 @@ def stopped(two: Two) -> None:
     two.results(f, g)
 
 
-def both_live(two: Two) -> None:
-    """5.4 to 6.2 across nodes, told one after the other in one lockspace."""
-    for story in (conversions, blocking, values, stopped):
-        story(two)
-        two.close()
-    orphans(two)
+def nodir(two: Two) -> None:
+    """6.2, 6.4: no directory, a name's hash says who is master; each recovery rebuilds all."""
+    f, g = two.files()
+    a, b, c = name_for(1, "n"), name_for(2, "n"), name_for(2, "nn")
+    for tape in two.tapes:
+        tape.put("dlm/test/nodir", "1\n")
+    two.again()
+    for first, second, name in ((g, f, a), (f, g, b), (f, g, c)):
+        held = first.lock(name, EX, F.VALBLK)
+        two.settle()
+        first.convert(held, PR, F.VALBLK, value=name)
+        two.settle()
+        second.lock(name, PR, F.VALBLK)
+        two.settle()
+        second.lock(name, EX)
+        two.settle()
+    f.convert(2, EX)
+    two.results(f, g)
+    two.look()
+    two.again()
+    two.results(f, g)
+    two.look()
+    f.unlock(2, F.FORCEUNLOCK)
+    two.results(f, g)
+    two.look()
+    two.lose()
+    f.results()
+    two.look(two.one)
 
 
 def leaving(two: Two) -> None:
@@ -446,6 +575,38 @@ def waiters_outlive(two: Two) -> None:
     two.look(two.one)
 
 
+def middle(two: Two) -> None:
+    """6.6: conversions between PR and CW, under way or queued, whose master dies; another holds."""
+    f, g = two.files()
+    names = [name_for(1, stem) for stem in ("ma", "mb", "mc", "md")]
+    two.master(g, *names)
+    modes = ((PR, CW), (CW, PR), (PR, CW), (CW, PR))
+    held, others = [], []
+    for name, (mode, _) in zip(names, modes, strict=True):
+        held.append(f.lock(name, mode))
+        two.settle()
+        others.append(f.lock(name, mode))
+        two.settle()
+    for lock_id, (_, mode) in zip(held[2:], modes[2:], strict=True):
+        f.convert(lock_id, mode)
+        two.settle()
+    two.results(f, g)
+    two.look()
+    two.other.do("crash")
+    for lock_id, (_, mode) in zip(held[:2], modes[:2], strict=True):
+        f.convert(lock_id, mode)
+    two.settle()
+    f.results()
+    two.one.locks()
+    two.go_on()
+    f.results()
+    two.look(two.one)
+    for lock_id in others:
+        f.unlock(lock_id)
+        f.results()
+    two.look(two.one)
+
+
 def directory_dies(two: Two) -> None:
     """6.2, 6.5: node 2 had the directory entries; what node 1 is the master of stays as it is."""
     f, g = two.files()
@@ -567,10 +728,13 @@ ALIVE: dict[str, Story] = {
     "grants": grants,
     "blocking": blocking,
     "conversions": conversions,
+    "order": order,
+    "alternatives": alternatives,
     "values": values,
     "orphans": orphans,
+    "closing": closing,
     "stopped": stopped,
-    "both-live": both_live,
+    "nodir": nodir,
     "leaving": leaving,
 }
 """Stories in which nobody dies."""
@@ -579,6 +743,7 @@ DYING: dict[str, Story] = {
     "holder-dies": holder_dies,
     "master-dies": master_dies,
     "waiters-outlive": waiters_outlive,
+    "middle": middle,
     "directory-dies": directory_dies,
     "in-flight": in_flight,
     "given-up": given_up,
