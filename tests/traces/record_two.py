@@ -25,10 +25,13 @@ from dlm.errors import NoDlmError
 from dlm.ports import Backend
 from dlm.trace import Header, Machines, Patience, Recorder, Trace, dump, replay
 from tests.traces.kit import Tape
-from tests.traces.twonodes import ADDRESSES, STORIES, Two, play
+from tests.traces.twodeaths import DYING
+from tests.traces.twonodes import ADDRESSES, ALIVE, Two
 
 if TYPE_CHECKING:
     from tests.vm.guests import Guest, Lab
+
+STORIES = {**ALIVE, **DYING}
 
 TRIES = 10
 """Seconds in which a guest that was booted begins to serve."""
@@ -44,7 +47,9 @@ def record(
     recorder = Recorder(backends, header, machines=machines, patience=PATIENCE, **more)  # type: ignore[arg-type]
     one, other = (Tape(recorder, node=n, address=ADDRESSES[n]) for n in ADDRESSES)
     try:
-        play(Two(one, other), name)
+        two = Two(one, other)
+        two.up()
+        STORIES[name](two)  # its end is the end of the nodes: leaving takes minutes
     finally:
         recorder.close()
     return recorder.trace(name)

@@ -5,7 +5,8 @@ devices) and of stories (11); where there is no trace, why.
 May not know: how a trace is made.
 
 ``REFUSALS``: what is asked -> (trace, operation, errno, kernels); the test finds such an operation.
-``STORIES``, ``TWO_NODES``: what is told -> the story of lockstories or twonodes that tells it.
+``STORIES``: what is told -> the story of lockstories that tells it; ``TWO_NODES``: of twonodes or
+twodeaths.
 """
 
 from __future__ import annotations
@@ -247,7 +248,7 @@ TWO_NODES: dict[str, str] = {
     "11.5 lookup in flight": "in-flight",
     "11.5 conversion in flight": "in-flight",
 }
-"""Each row that takes two nodes, and the story of twonodes that tells it."""
+"""Each row that takes two nodes, and the story of twonodes or twodeaths that tells it."""
 
 _IDLE = "a node that leaves alone waits three minutes for the end of its connections"
 _LATER = "not played to this kernel yet"
