@@ -36,7 +36,7 @@ from dlm.locks.operations import Lock, Operation, Request
 from dlm.locks.space import DEFAULT, MODE, Orphan
 from dlm.locks.state import Bit
 from dlm.ports import Backend, DeviceClose, Pending
-from dlm.terms import LockFlag, LockMode
+from dlm.terms import RESOURCE_NAME_MAX, LockFlag, LockMode
 
 __all__ = ["Lockspace", "Request", "Operation", "Lock", "Mutex"]
 
@@ -163,13 +163,16 @@ class Lockspace:
         A task that is cancelled while it waits cancels the request in the kernel, and sees to it
         that a grant which came first is undone; while locking is suspended that is done later.
         """
-        raw, wanted = flows.resource_name(name), flows.checked_mode(mode)
-        given = flows.checked_flags(flags) if flags else 0
+        raw = name.encode() if isinstance(name, str) else bytes(name)
+        given = 0
+        if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
+            raw = flows.resource_name(raw)
+            mode, given = flows.checked_mode(mode), flows.checked_flags(flags)
         lock = Lock(self, raw, 0)
         if value_block:
             lock._bits = _VALUE_BLOCK
             given |= _VALBLK
-        return Request(lock, timeout, wanted, given, persistent)
+        return Request(lock, timeout, mode, given, persistent)
 
     async def try_lock(
         self,
@@ -291,12 +294,16 @@ class Lockspace:
     def _do(self) -> None:
         self._scheduled = False
         todo = self._todo
-        while todo:
-            what = todo.popleft()
-            if isinstance(what, Operation):
-                what.go_on()
-            elif not what.done():
-                what.set_result(None)
+        try:
+            for _ in range(len(todo)):  # what comes meanwhile is for the loop's next turn
+                what = todo.popleft()
+                if isinstance(what, Operation):
+                    what.go_on()
+                elif not what.done():
+                    what.set_result(None)
+        finally:
+            if todo and not self._scheduled:
+                self._schedule()
 
     # ---- without threads the loop itself reads --------------------------------------------------
 
