@@ -22,7 +22,14 @@ from dlm.abi.device import (
     encode_result,
     encode_version,
 )
-from dlm.locks import Ending, LockMode, Lockspace, LockspaceClosedError, LockTimedOutError
+from dlm.locks import (
+    DeadlockError,
+    Ending,
+    LockMode,
+    Lockspace,
+    LockspaceClosedError,
+    LockTimedOutError,
+)
 from dlm.terms import ECANCEL, EUNLOCK, LockFlag
 
 EX, PR = LockMode.EX, LockMode.PR
@@ -326,3 +333,32 @@ def test_a_close_waits_for_who_is_about_to_write(script: Script, space: Lockspac
     assert closed.is_set()
     assert seen == [False]
     assert isinstance(ended[0], LockspaceClosedError)
+
+
+@pytest.mark.parametrize("status", [0, -errno.EDEADLK])
+def test_a_conversion_that_ended_before_another_thread_unlocked(
+    script: Script, space: Lockspace, status: int
+) -> None:
+    """Its caller wakes when the lock has ended, and is told of the conversion all the same."""
+    script.react = answering(script)
+    lock = space.lock("a")
+    unlocked = threading.Event()
+
+    def react(request: LockRequest) -> int:
+        if request.command == Command.UNLOCK:
+            script.result(request, -EUNLOCK, seen=False)
+            unlocked.set()
+        else:
+            script.result(request, status, seen=False)
+            space.dispatch()  # another thread reads it, and goes on
+            lock.unlock()
+        return 0
+
+    script.react = react
+    thread, ended = in_thread(lambda: lock.convert(PR))
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert unlocked.is_set()
+    (outcome,) = ended
+    assert outcome is None if not status else isinstance(outcome, DeadlockError), outcome
+    assert not lock.held

@@ -322,7 +322,7 @@ class Lockspace:
             return raw.submit(engine, request, callback)
         raw.expected += 1
         data = pack_lock(command, mode, flags, lock_id, token, value, name)
-        engine.writing[token] = None
+        engine.writing.append(token)
         try:
             if engine.closed:
                 engine.check_open()
@@ -338,7 +338,7 @@ class Lockspace:
                 raise failure(number, "submit", engine.name) from error
             raise
         finally:
-            del engine.writing[token]
+            engine.writing.remove(token)
         if command == _LOCK:
             entry._id = answer
             completion.lock_id = answer  # type: ignore[assignment]  # as above

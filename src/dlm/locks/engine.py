@@ -133,7 +133,7 @@ class Engine:
         self._mutex = threading.Lock()
         self.tokens = itertools.count(_TOKENS)
         self.table: dict[int, Entry] = {}
-        self.writing: dict[int, None] = {}
+        self.writing: list[int] = []
         """Who writes here and now: a closed file's number may mean another one soon."""
         self._leading = False
         self.led: Waited | None = None
@@ -175,17 +175,20 @@ class Engine:
         *,
         aside: bool,
         wake: Callable[[], None] | None = None,
-    ) -> None:
+    ) -> int:
         """Begin an operation of a lock: here and now, or as a job where it may sleep (``aside``).
 
-        Ends with the lock's ``_op`` being ``NOTHING`` if it is over already. Raises EBUSY when
-        another one is under way; what the kernel refuses is the operation's status. With ``wake``,
-        which is as in ``watch``, nobody need read the result.
+        Returns which one of the lock's it is, for ``_status_of``. Ends with the lock's ``_op``
+        being ``NOTHING`` if it is over already. Raises EBUSY when another one is under way; what
+        the kernel refuses is the operation's status. With ``wake``, which is as in ``watch``,
+        nobody need read the result.
         """
         with self._mutex:
             if lock._op or self.closed:
                 raise self.failure(self.closed or -errno.EBUSY, "operation", lock)
             lock._op = op
+            lock._before = lock._status
+            lock._turn = turn = lock._turn + 1
             lock._bits &= _PER_OPERATION
             if op == _REQUEST:
                 self.table[lock._token] = lock
@@ -203,38 +206,23 @@ class Engine:
         if aside:
             lock._job = job = Job(lock, op, data)
             self._jobs.put(job)
-            return
-        self.writing[lock._token] = None  # before the last look at closed: see shut()
+            return turn
+        self.writing.append(lock._token)  # before the last look at closed: see shut()
         try:
             if not lock._op:
-                return
+                return turn
             answer = self._write(data)
         except OSError as error:
             with self._mutex:
                 self._refuse(lock, op, error)
-            return
+            return turn
         finally:
-            del self.writing[lock._token]
+            self.writing.remove(lock._token)
         if op == _REQUEST:
             lock._id = answer
         with self._mutex:
-            # As _take(), of which this one is the first: usually it is the only one, and ours.
-            if not lock._op:
-                return
-            try:
-                data = self._read(RESULT_SIZE_MAX)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lose(error)
-                return
-            token, status, lock_id, remarks, bast_mode, at = unpack_result(data)
-            if token == lock._token and not at:
-                lock._took(status, lock_id, remarks, bast_mode, None)
-            else:
-                self._hand(token, status, lock_id, remarks, bast_mode, at, data)
-            while lock._op and self._take():
-                pass
+            self._collect(lock)
+        return turn
 
     def _refuse(self, lock: LockState, op: int, error: OSError) -> None:
         number = error.errno or errno.EIO
@@ -357,7 +345,7 @@ class Engine:
     def write(self, data: bytes, doing: str) -> int:
         """Write a request that is no lock's operation, here and now."""
         writer = next(self.tokens)
-        self.writing[writer] = None
+        self.writing.append(writer)
         try:
             self.check_open()
             return self._write(data)
@@ -367,7 +355,7 @@ class Engine:
             number = -(error.errno or errno.EIO)
             raise failure(self.closed or number, doing, self.name) from error
         finally:
-            del self.writing[writer]
+            self.writing.remove(writer)
 
     def entries(self) -> list[Entry]:
         """Return everything that results may come for."""

@@ -346,7 +346,7 @@ _init_operation = Operation.__init__
 class _Conversion(Operation[None]):
     """A conversion of a lock."""
 
-    __slots__ = ("_flags", "_mode")
+    __slots__ = ("_flags", "_mode", "_turn")
 
     _doomed = False
 
@@ -356,10 +356,12 @@ class _Conversion(Operation[None]):
         self._flags = flags
 
     def _begin(self) -> None:
-        flows.start_convert(self._lock, self._mode, self._flags, aside=True, wake=self.wake)
+        lock, mode, flags = self._lock, self._mode, self._flags
+        self._turn = flows.start_convert(lock, mode, flags, aside=True, wake=self.wake)
 
     def _make_flow(self) -> flows.Flow:
-        return flows.converting(self._lock, self._deadline, self._mode, self._flags, aside=True)
+        lock, mode, flags = self._lock, self._mode, self._flags
+        return flows.converting(lock, self._turn, self._deadline, mode, flags, aside=True)
 
     def _answer(self) -> None:
         return None
