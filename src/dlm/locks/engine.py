@@ -24,7 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from dlm.abi.device import RESULT_SIZE_MAX, Command, pack_lock, unpack_result
 from dlm.abi.texts import directory_name
@@ -57,10 +57,6 @@ _CANCEL_OUT, _REFUSED = int(Bit.CANCEL_OUT), int(Bit.REFUSED)
 _PER_OPERATION = ~(_CANCELLING | _CANCEL_OUT | _REFUSED)
 
 
-if TYPE_CHECKING:
-    from dlm.locks.raw import RawLocks
-
-
 class Entry(Protocol):
     """What results are for: a lock, or the low level's own kind of it."""
 
@@ -75,10 +71,25 @@ class Entry(Protocol):
         """No result will come any more."""
 
 
-class Waited(Protocol):
-    """What can be waited for: ``_op`` is 0 when it has ended."""
+class Ends(Protocol):
+    """What is to end: ``_op`` is 0 when it has."""
 
-    _op: int
+    @property
+    def _op(self) -> int: ...
+
+
+class Everything:
+    """What never ends: whoever collects for it reads all that is there."""
+
+    _op = 1
+
+
+EVERYTHING = Everything()
+
+
+class Waited(Ends, Protocol):
+    """What can be waited for."""
+
     _job: Job | None
     _wake: Callable[[], None] | None
 
@@ -180,23 +191,7 @@ class Engine:
         if op == _REQUEST:
             lock._id = answer
         with self._mutex:
-            # As _take(), of which this one is the first: usually it is the only one, and ours.
-            if not lock._op:
-                return
-            try:
-                data = self._read(RESULT_SIZE_MAX)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lose(error)
-                return
-            token, status, lock_id, remarks, bast_mode, at = unpack_result(data)
-            if token == lock._token and not at:
-                lock._took(status, lock_id, remarks, bast_mode, None)
-            else:
-                self._hand(token, status, lock_id, remarks, bast_mode, at, data)
-            while lock._op and self._take():
-                pass
+            self._collect(lock)
 
     def _refuse(self, lock: LockState, op: int, error: OSError) -> None:
         number = error.errno or errno.EIO
@@ -220,56 +215,29 @@ class Engine:
 
     # ---- reading --------------------------------------------------------------------------------
 
-    def collect_all(self) -> int:
-        """Read until nothing is left; return how many results there were."""
+    def collect(self, waited: Ends = EVERYTHING) -> int:
+        """Read until what is waited for has ended, or nothing is left; return how many results."""
         with self._mutex:
-            count = 0
-            while self._take():
-                count += 1
-            return count
+            return self._collect(waited)
 
-    def collect_expected(self, raw: RawLocks) -> int:
-        """Read until nothing is left, or the last request of the low level has completed."""
-        with self._mutex:
-            count, expected = 0, raw.expected
-            while True:  # as _take()
-                try:
-                    data = self._read(RESULT_SIZE_MAX)
-                except BlockingIOError:
-                    return count
-                except OSError as error:
-                    self._lose(error)
-                    return count
-                token, status, lock_id, flags, bast_mode, at = unpack_result(data)
-                entry = self.table.get(token)
-                if entry is not None and not at:
-                    entry._took(status, lock_id, flags, bast_mode, None)
-                else:
-                    self._hand(token, status, lock_id, flags, bast_mode, at, data)
-                count += 1
-                if expected and not raw.expected:
-                    return count
-
-    def _collect(self, lock: Waited) -> None:
-        while lock._op and self._take():
-            pass
-
-    def _take(self) -> bool:
-        """Read one result and hand it on; False when there is none."""
-        try:
-            data = self._read(RESULT_SIZE_MAX)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            self._lose(error)
-            return False
-        token, status, lock_id, flags, bast_mode, at = unpack_result(data)
-        entry = self.table.get(token)
-        if entry is not None and not at:
-            entry._took(status, lock_id, flags, bast_mode, None)
-        else:
-            self._hand(token, status, lock_id, flags, bast_mode, at, data)
-        return True
+    def _collect(self, waited: Ends) -> int:
+        count = 0
+        while waited._op:
+            try:
+                data = self._read(RESULT_SIZE_MAX)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._lose(error)
+                break
+            token, status, lock_id, flags, bast_mode, at = unpack_result(data)
+            entry = self.table.get(token)
+            if entry is not None and not at:  # nearly all of them
+                entry._took(status, lock_id, flags, bast_mode, None)
+            else:
+                self._hand(token, status, lock_id, flags, bast_mode, at, data)
+            count += 1
+        return count
 
     def _hand(
         self,
@@ -520,6 +488,36 @@ class Engine:
 
     # ---- what the makers of jobs call -----------------------------------------------------------
 
+    def make_job(self, job: Job) -> None:
+        """Make a job's write; may sleep."""
+        lock = job.lock
+        if lock is not None and job.op != CANCEL:  # as begin_job() and end_job(), in less time
+            with self._mutex:
+                if lock._job is not job or self.closed:
+                    return
+                job.begun = True
+            try:
+                answer = self._write(job.data)
+            except OSError as error:
+                self.end_job(job, 0, error)
+                return
+            with self._mutex:
+                if lock._job is job:  # else it has ended, and the next one is to be written
+                    lock._job = None
+                if job.op == _REQUEST:
+                    lock._id = answer
+                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
+                    self._put_cancel(lock)
+                if not self._leading:
+                    self._collect(lock)
+        elif self.begin_job(job):
+            try:
+                answer = self._write(job.data)
+            except OSError as error:
+                self.end_job(job, 0, error)
+            else:
+                self.end_job(job, answer, None)
+
     def begin_job(self, job: Job) -> bool:
         """Say whether a job is still to be made; from now on it counts as begun."""
         lock = job.lock
@@ -575,8 +573,7 @@ class Engine:
                 if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
                     self._put_cancel(lock)
             if not self._leading or not self.threads:
-                while lock._op and self._take():
-                    pass
+                self._collect(lock)
 
     # ---- callbacks ------------------------------------------------------------------------------
 

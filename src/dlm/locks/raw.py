@@ -120,7 +120,7 @@ class RawLock:
 
     def expect(self, completion: Completion) -> None:
         """Wait for the completion of one more request."""
-        self._owner.expected += 1
+        self._owner._op += 1
         if self._waiting is None:
             self._waiting = completion
         elif self._more is None:
@@ -130,7 +130,7 @@ class RawLock:
 
     def expect_not(self, completion: Completion) -> None:
         """The last request that was expected to complete was refused."""
-        self._owner.expected -= 1
+        self._owner._op -= 1
         if self._waiting is completion:
             self._waiting = None
         elif self._more and self._more[-1] is completion:
@@ -152,7 +152,7 @@ class RawLock:
             return
         self._waiting = self._more.popleft() if self._more else None
         owner = self._owner
-        owner.expected -= 1
+        owner._op -= 1
         completion.status = status
         completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
         if flags:
@@ -239,8 +239,8 @@ class RawLocks:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.by_id: dict[int, RawLock] = {}
-        self.expected = 0
-        """Requests that have not completed."""
+        self._op = 0
+        """Requests that have not completed: what a dispatch waits for."""
         self.completed: deque[Completion] = deque()
         """Completions whose callbacks are to be called."""
         self.blocked: deque[tuple[int, int]] = deque()
@@ -296,7 +296,7 @@ class RawLocks:
         raw = self.by_id.get(request.lock_id)
         if raw is not None and raw._waiting is not None:
             # It may have ended without our knowing: since 6.10 its id is then free for others.
-            engine.collect_all()
+            engine.collect()
         prepared = self.prepare(request, callback)
         try:
             answer = engine.write(prepared.data, "submit")
