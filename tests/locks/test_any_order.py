@@ -107,10 +107,15 @@ class WatchedDevice:
         return answer
 
     def read(self, size: int) -> bytes:
-        """Read a result; it comes to the owner of its lock."""
+        """Read a result; a grant comes to the owner of its lock.
+
+        So does everything else, but perhaps late: since 6.10 the id may be another's by then.
+        """
         data = self._device.read(size)
         if size != VERSION_SIZE:
-            self._watch.owners[decode_result(data).lock_id] = self
+            result = decode_result(data)
+            if not (result.status or result.bast_mode):
+                self._watch.owners[result.lock_id] = self
         return data
 
     def submit(self, call: DeviceCall, *, detached: bool = False) -> Pending:

@@ -117,6 +117,20 @@ def test_a_timeout(world: Places) -> None:
     world.run(main())
 
 
+def test_what_is_cancelled_before_it_began_never_begins(world: Places) -> None:
+    """A request that nobody has awaited never reaches the kernel, though it be awaited later."""
+
+    async def main() -> None:
+        async with opened(world) as (space, _):
+            request = space.lock("res")
+            request.cancel()
+            (ended,) = await asyncio.gather(request, return_exceptions=True)
+            assert isinstance(ended, asyncio.CancelledError)
+            assert world.locks() == []
+
+    world.run(main())
+
+
 def test_cancelling_a_task_cancels_its_request(world: Places) -> None:
     """When the task has ended nothing of its request is left in the kernel."""
 

@@ -22,13 +22,15 @@ from dlm.abi.device import (
     encode_result,
     encode_version,
 )
-from dlm.locks import Ending, LockMode, Lockspace, LockTimedOutError
+from dlm.locks import Ending, LockMode, Lockspace, LockspaceClosedError, LockTimedOutError
 from dlm.locks.jobs import Job
 from dlm.locks.state import UNLOCK
 from dlm.terms import ECANCEL, EUNLOCK, LockFlag
 
 EX, PR = LockMode.EX, LockMode.PR
 PATIENCE = 20.0
+PROBE = 7
+"""The lock id of what the engine asks for itself."""
 
 
 class Script:
@@ -39,6 +41,7 @@ class Script:
         self.react: Callable[[LockRequest], int] = lambda _: 1
         self.running = True
         self.clock = 0.0
+        self.tick = 0.001
         self._results: deque[bytes] = deque()
         self._signalled = False
         self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -89,7 +92,7 @@ class Script:
 
     def now(self) -> float:
         """Give a clock that runs when it is asked."""
-        self.clock += 0.001
+        self.clock += self.tick
         return self.clock
 
     def pause(self, seconds: float) -> None:
@@ -153,6 +156,22 @@ def answering(script: Script) -> Callable[[LockRequest], int]:
         return 0 if request.command == Command.UNLOCK else 1
 
     return react
+
+
+def granting_probes(script: Script, then: Callable[[LockRequest], None]) -> None:
+    """Grant and drop what asks whether a request was answered; the rest is the test's."""
+
+    def react(request: LockRequest) -> int:
+        if request.command == Command.LOCK and request.flags & LockFlag.EXPEDITE:
+            script.result(request, lock_id=PROBE)
+            return PROBE
+        if request.lock_id == PROBE:
+            script.result(request, -EUNLOCK, PROBE)
+            return 0
+        then(request)
+        return 1
+
+    script.react = react
 
 
 def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
@@ -234,18 +253,32 @@ def test_a_grant_that_is_faster_than_the_cancel_is_returned(
 
 
 def test_a_timeout_that_the_kernel_confirms(script: Script, space: Lockspace) -> None:
-    """CANCEL is written, its answer is waited for."""
+    """It is seen that the request was answered; then CANCEL is written, its answer waited for."""
 
-    def react(request: LockRequest) -> int:
+    def react(request: LockRequest) -> None:
         if request.flags & LockFlag.CANCEL:
             script.result(script.written[0], -ECANCEL)
+
+    granting_probes(script, react)
+    with pytest.raises(LockTimedOutError) as caught:
+        space.lock("a", timeout=0.05)
+    assert caught.value.ending is Ending.CANCELLED
+    assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL"]
+
+
+def test_what_no_node_answers_is_not_cancelled(script: Script, space: Lockspace) -> None:
+    """A node is dead and nobody has stopped the lockspace yet: the timeout ends the call, LEFT."""
+
+    def react(request: LockRequest) -> int:
+        if request.flags & LockFlag.EXPEDITE:
+            script.tick = 0.1  # from now on a second is soon over
         return 1
 
     script.react = react
     with pytest.raises(LockTimedOutError) as caught:
         space.lock("a", timeout=0.05)
-    assert caught.value.ending is Ending.CANCELLED
-    assert script.commands() == ["LOCK", "CANCEL"]
+    assert caught.value.ending is Ending.LEFT
+    assert script.commands() == ["LOCK", "LOCK"]
 
 
 def test_what_a_stop_left_is_undone_however_busy_the_lock_is(
@@ -255,22 +288,21 @@ def test_what_a_stop_left_is_undone_however_busy_the_lock_is(
     script.running = False
     busy = iter((True, True, False))
 
-    def react(request: LockRequest) -> int:
+    def react(request: LockRequest) -> None:
         if request.command == Command.UNLOCK and not request.flags & LockFlag.CANCEL:
             if next(busy):
                 script.written.append(request)
                 raise OSError(errno.EBUSY, "a cancel is under way")
             script.result(request, -EUNLOCK)
-        return 1
 
-    script.react = react
+    granting_probes(script, react)
     with pytest.raises(LockTimedOutError) as caught:
         space.lock("a", timeout=0.05)
     assert caught.value.ending is Ending.LEFT
-    script.wait_written(2)
+    script.wait_written(4)
     script.result(script.written[0])
-    script.wait_written(5)
-    assert script.commands() == ["LOCK", "CANCEL", "UNLOCK", "UNLOCK", "UNLOCK"]
+    script.wait_written(7)
+    assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL", *["UNLOCK"] * 3]
     assert space.locks() == []
 
 
@@ -300,3 +332,27 @@ def test_a_write_that_returns_after_the_next_operation_was_put(
     thread.join(PATIENCE)
     assert ended == [None]
     assert script.commands() == ["LOCK", "UNLOCK"]
+
+
+def test_a_close_waits_for_who_is_about_to_write(script: Script, space: Lockspace) -> None:
+    """The number of a closed file soon means another one: nobody may write to that by mistake."""
+    begun, waits, closed = threading.Event(), threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def react(_: LockRequest) -> int:
+        begun.set()
+        waits.wait(PATIENCE)  # until the other thread does
+        seen.append(closed.is_set())
+        return 1
+
+    script.react = react
+    script.pause = lambda _: waits.set()  # type: ignore[method-assign]
+    script.now = lambda: 0.0  # type: ignore[method-assign]
+    script.close = closed.set  # type: ignore[method-assign]
+    thread, ended = in_thread(lambda: space.lock("a"))
+    assert begun.wait(PATIENCE)
+    space.close()
+    thread.join(PATIENCE)
+    assert closed.is_set()
+    assert seen == [False]
+    assert isinstance(ended[0], LockspaceClosedError)

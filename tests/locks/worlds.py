@@ -191,11 +191,14 @@ class Later:
 class EmulatedWorld(Places):
     """A cluster in this process, on a virtual clock."""
 
-    def __init__(self, nodes: tuple[int, ...] = (1,), *, kernel: str = "6.1") -> None:
+    def __init__(
+        self, nodes: tuple[int, ...] = (1,), *, kernel: str = "6.1", strict: bool = False
+    ) -> None:
         from dlm.emulator import Cluster  # noqa: PLC0415 - the kernel's guest need not load it
 
         super().__init__(nodes)
-        self.cluster = Cluster({f"node{n}": ADDRESSES[n] for n in nodes}, kernel=kernel)
+        addresses = {f"node{n}": ADDRESSES[n] for n in nodes}
+        self.cluster = Cluster(addresses, kernel=kernel, strict=strict)
         self.observers = {node: self.process(node) for node in nodes}
         self.bring_up()
 

@@ -282,8 +282,9 @@ class Lockspace:
     def deadlock_cancel(self, lock_id: int) -> None:
         """Cancel what a lock of this node waits for, to end a deadlock.
 
-        Whoever waits for it gets ``DeadlockError``. A lock of this lockspace object that waits for
-        nothing is EINVAL; there and elsewhere the kernel would take it for a mark on later cancels.
+        Whoever waits for it gets ``DeadlockError``. A lock that waits for nothing is EINVAL: the
+        kernel would take it for a mark on later cancels. So is one whose request no node has
+        answered yet. Needs debugfs, which tells these.
         """
         self._engine.write(space.deadlock_request(self._engine, lock_id), "deadlock_cancel")
 
@@ -298,7 +299,8 @@ class Lockspace:
         flags. Its addresses are replaced. ``callback(completion)`` is called in ``dispatch()``. The
         write sleeps while locking is suspended. Raises what the kernel refuses it with;
         ``NoLockError`` for the id of a lock that was not made here, and EINVAL for PERSISTENT on a
-        new request: both can hang or corrupt a kernel.
+        new request: both can hang or corrupt a kernel. So can CANCEL or FORCEUNLOCK of what no node
+        has answered: that is asked first, and ``LockBusyError`` if none does within a second.
         """
         engine, raw = self._engine, self._raw
         if request.__class__ is not LockRequest:
@@ -308,7 +310,7 @@ class Lockspace:
         if command == _LOCK and not (flags & NOT_PLAIN or len(name) > RESOURCE_NAME_MAX):
             completion = Completion(engine, callback)
             token = next(engine.tokens)
-            entry = RawLock(raw, token, completion)
+            entry = RawLock(raw, token, name, completion)
         elif command == _UNLOCK and not flags & _CANCEL:
             found = raw.by_id.get(lock_id)
             if found is None or found._waiting is not None:
@@ -320,6 +322,7 @@ class Lockspace:
             return raw.submit(engine, request, callback)
         raw._op += 1
         data = pack_lock(command, mode, flags, lock_id, token, value, name)
+        engine.writing[token] = None
         try:
             if engine.closed:
                 engine.check_open()
@@ -334,6 +337,8 @@ class Lockspace:
                 number = -(error.errno or errno.EIO)
                 raise failure(number, "submit", engine.name) from error
             raise
+        finally:
+            del engine.writing[token]
         if command == _LOCK:
             entry._id = answer
             completion.lock_id = answer  # type: ignore[assignment]  # as above

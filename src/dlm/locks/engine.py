@@ -24,6 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from dlm.abi.device import RESULT_SIZE_MAX, Command, pack_lock, unpack_result
@@ -31,7 +32,7 @@ from dlm.abi.texts import directory_name
 from dlm.locks.calls import CallThread
 from dlm.locks.errors import LOST, LockError, LockspaceLostError, failure
 from dlm.locks.jobs import Job, SeamJobs, ThreadJobs
-from dlm.locks.state import CONVERT, NOTHING, REQUEST, SETTLING, UNLOCK, Bit, LockState
+from dlm.locks.state import CONVERT, NO_VALUE, NOTHING, REQUEST, SETTLING, UNLOCK, Bit, LockState
 from dlm.ports import Backend, Device, DeviceClose
 from dlm.terms import ECANCEL, VALUE_BLOCK_SIZE, LockFlag, LockMode, RecoverStatus
 
@@ -45,16 +46,23 @@ _TOKENS = 1 << _TOKEN_BITS
 PATIENCE = 0.5
 """Seconds that a close gives those who sleep on the file."""
 
+GRACE = 0.05
+"""Seconds that it gives those who are about to write, though they may sleep in that."""
+
+NO_ANSWER = 1.0
+"""Seconds after which the node is taken for dead that has not answered a probe."""
+
 CANCEL = 5
 """A job's ``op`` that begins no operation of its lock."""
 
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
-_CANCEL = int(LockFlag.CANCEL)
+_CANCEL, _EXPEDITE = int(LockFlag.CANCEL), int(LockFlag.EXPEDITE)
 _REQUEST, _CONVERT = REQUEST, CONVERT
 _WATCHED, _DOOMED, _CANCELLING = int(Bit.WATCHED), int(Bit.DOOMED), int(Bit.CANCELLING)
 _VALUE_BLOCK = int(Bit.VALUE_BLOCK)
 _CANCEL_OUT, _REFUSED = int(Bit.CANCEL_OUT), int(Bit.REFUSED)
 _PER_OPERATION = ~(_CANCELLING | _CANCEL_OUT | _REFUSED)
+_NL = int(LockMode.NL)
 
 
 class Entry(Protocol):
@@ -94,6 +102,27 @@ class Waited(Ends, Protocol):
     _wake: Callable[[], None] | None
 
 
+class Probe(LockState):
+    """A request by which we learn that what was asked of a resource before has been answered.
+
+    Quirk: a request that is cancelled before its master or directory node has answered, or a
+    conversion whose master then dies, is half forgotten (Linux 5.10 to 7.2 fs/dlm/lock.c,
+    receive_lookup_reply(), dlm_recover_waiters_pre(), dlm_recover_waiters_post()): when the answer
+    or a recovery has come, others who want the resource hang, or the node panics. Nothing tells
+    user space whether there was an answer. But a request for NL with EXPEDITE waits for no lock,
+    and is not answered before the one that finds the resource's master out: it has the same way to
+    go, or stands behind it (set_master(): res_first_lkid). So it is made, and dropped, and only
+    then the CANCEL.
+    """
+
+    __slots__ = ("since",)
+
+    def __init__(self, engine: Engine, name: bytes) -> None:
+        super().__init__(engine, name, _WATCHED | _DOOMED)
+        self.since = engine.backend.now()
+        """When it was begun, on the backend's clock."""
+
+
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -115,9 +144,13 @@ class Engine:
         self._mutex = threading.Lock()
         self.tokens = itertools.count(_TOKENS)
         self.table: dict[int, Entry] = {}
+        self.writing: dict[int, None] = {}
+        """Who writes here and now: a closed file's number may mean another one soon."""
         self._leading = False
         self.led: Waited | None = None
         self.followers: dict[threading.Lock, Waited | None] = {}
+        self._probes: dict[LockState, Probe] = {}
+        """Locks whose operation is to be cancelled once it has been answered."""
         self._jobs: ThreadJobs | SeamJobs
         self._calls: CallThread | deque[tuple[Callable[[LockMode], None], LockMode]]
         if threads:
@@ -182,12 +215,17 @@ class Engine:
             lock._job = job = Job(lock, op, data)
             self._jobs.put(job)
             return
+        self.writing[lock._token] = None  # before the last look at closed: see shut()
         try:
+            if not lock._op:
+                return
             answer = self._write(data)
         except OSError as error:
             with self._mutex:
                 self._refuse(lock, op, error)
             return
+        finally:
+            del self.writing[lock._token]
         if op == _REQUEST:
             lock._id = answer
         with self._mutex:
@@ -286,12 +324,18 @@ class Engine:
 
     def write(self, data: bytes, doing: str) -> int:
         """Write a request that is no lock's operation, here and now."""
-        self.check_open()
+        writer = next(self.tokens)
+        self.writing[writer] = None
         try:
+            self.check_open()
             return self._write(data)
+        except LockError:
+            raise
         except OSError as error:
             number = -(error.errno or errno.EIO)
             raise failure(self.closed or number, doing, self.name) from error
+        finally:
+            del self.writing[writer]
 
     def entries(self) -> list[Entry]:
         """Return everything that results may come for."""
@@ -456,8 +500,40 @@ class Engine:
                 self.forget(lock)
             lock._ended(-ECANCEL)
         elif lock._id and job is None:
-            self._put_cancel(lock)
+            self._cancel_when_answered(lock)
         return True
+
+    def _cancel_when_answered(self, lock: LockState) -> None:
+        self._probes[lock] = probe = Probe(self, lock._name)  # first: it may be over at once
+        self.ask(probe, partial(self._answered, lock, probe))
+
+    def _answered(self, lock: LockState, probe: Probe) -> None:
+        if self._probes.get(lock) is probe:
+            del self._probes[lock]
+            if lock._op in {_REQUEST, _CONVERT} and lock._bits & _CANCELLING and not self.closed:
+                self._put_cancel(lock)
+
+    def unanswered(self, lock: LockState) -> bool:
+        """Say whether the node seems dead that is to answer what is to be cancelled."""
+        probe = self._probes.get(lock)
+        return probe is not None and self.backend.now() >= probe.since + NO_ANSWER
+
+    def answered(self, name: bytes) -> bool:
+        """Wait until what was asked of a resource has been answered; False when no node does."""
+        probe, ended = Probe(self, name), []
+        with self._mutex:
+            self.ask(probe, lambda: ended.append(True))
+        self.wait(probe, NO_ANSWER)
+        return bool(ended)
+
+    def ask(self, probe: Probe, then: Callable[[], None]) -> None:
+        """Have ``then`` called when a probe has been answered; now as then the mutex is held."""
+        probe._op = _REQUEST
+        probe._wake = then
+        self.table[probe._token] = probe
+        self.watching += 1
+        data = pack_lock(_LOCK, _NL, _EXPEDITE, 0, probe._token, NO_VALUE, probe._name)
+        self._put(Job(probe, _REQUEST, data))
 
     def _put_cancel(self, lock: LockState) -> None:
         # The mutex is held, and the job may be made at once (SeamJobs): bits first, see begin_job.
@@ -488,57 +564,27 @@ class Engine:
 
     # ---- what the makers of jobs call -----------------------------------------------------------
 
-    def make_job(self, job: Job) -> None:
-        """Make a job's write; may sleep."""
-        lock = job.lock
-        if lock is not None and job.op != CANCEL:  # as begin_job() and end_job(), in less time
-            with self._mutex:
-                if lock._job is not job or self.closed:
-                    return
-                job.begun = True
-            try:
-                answer = self._write(job.data)
-            except OSError as error:
-                self.end_job(job, 0, error)
-                return
-            with self._mutex:
-                if lock._job is job:  # else it has ended, and the next one is to be written
-                    lock._job = None
-                if job.op == _REQUEST:
-                    lock._id = answer
-                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
-                    self._put_cancel(lock)
-                if not self._leading:
-                    self._collect(lock)
-        elif self.begin_job(job):
-            try:
-                answer = self._write(job.data)
-            except OSError as error:
-                self.end_job(job, 0, error)
-            else:
-                self.end_job(job, answer, None)
-
     def begin_job(self, job: Job) -> bool:
         """Say whether a job is still to be made; from now on it counts as begun."""
         lock = job.lock
         with self._mutex:
             if lock is None:
                 return not self.closed or self._turn_down(job)
-            if self.closed:
+            if self.closed or (job.op == CANCEL and not self._begin_cancel(lock, job)):
                 return False
-            if job.op == CANCEL:
-                # An id is handed out again once its lock has ended, whoever has read that (6.10):
-                # what is known to have ended by now is not cancelled.
-                self._collect(lock)
-                # Of an operation that has ended: it would hit the next one.
-                if lock._op not in {_REQUEST, _CONVERT} or not lock._bits & _CANCELLING:
-                    return False
-                lock._bits |= _CANCEL_OUT
-                lock._job = job
-            elif lock._job is not job:
-                return False
-            job.begun = True
-            return True
+            job.begun = lock._job is job
+            return job.begun
+
+    def _begin_cancel(self, lock: LockState, job: Job) -> bool:
+        # An id is handed out again once its lock has ended, whoever has read that (6.10): what is
+        # known to have ended by now is not cancelled.
+        self._collect(lock)
+        # Of an operation that has ended: it would hit the next one.
+        if lock._op not in {_REQUEST, _CONVERT} or not lock._bits & _CANCELLING:
+            return False
+        lock._bits |= _CANCEL_OUT
+        lock._job = job
+        return True
 
     def _turn_down(self, job: Job) -> bool:
         if job.told is not None:
@@ -555,23 +601,24 @@ class Engine:
         with self._mutex:
             if lock._job is job:
                 lock._job = None
-            if job.op == CANCEL:
+            if error is None and job.op != CANCEL:  # nearly all of them
+                if job.op == _REQUEST:
+                    lock._id = answer
+                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
+                    self._cancel_when_answered(lock)
+            elif job.op == CANCEL:
                 lock._bits &= ~_CANCEL_OUT
                 if lock._op == SETTLING:
                     lock._op = NOTHING
                     self.settled(lock)
-            elif error is not None:
+            else:
+                assert error is not None
                 if job.op == UNLOCK and error.errno == errno.EBUSY and lock._bits & _DOOMED:
                     job.begun = False
                     lock._job = job
                     self._jobs.later(job)
                     return
                 self._refuse(lock, job.op, error)
-            else:
-                if job.op == _REQUEST:
-                    lock._id = answer
-                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
-                    self._put_cancel(lock)
             if not self._leading or not self.threads:
                 self._collect(lock)
 
@@ -615,7 +662,8 @@ class Engine:
 
         False when that was done before. Only the last close of a file drops its locks, and who
         sleeps on it has a copy: so they are given a moment to wake. Not so a write that sleeps,
-        which ends with the stop.
+        which ends with the stop. Who is just about to write must not write to what gets the number
+        of the file next.
         """
         patience = 0.0 if self.suspended() else PATIENCE
         gate = threading.Lock()
@@ -631,7 +679,11 @@ class Engine:
         self._jobs.end(patience)
         if not isinstance(self._calls, deque):
             self._calls.end()
-        self._follow(gate, self.backend.now() + patience)
+        end = self.backend.now() + patience
+        self._follow(gate, end)
+        end = max(end, self.backend.now() + GRACE)
+        while self.threads and self.writing and self.backend.now() < end:
+            self.backend.pause(0.001)
         with self._mutex:
             if self._bell >= 0 and not self._leading:
                 os.close(self._bell)

@@ -203,8 +203,9 @@ def _tries(lock: LockState, deadline: float | None) -> Generator[float, None, No
 def _settling(lock: LockState, deadline: float | None, doing: str, *, doomed: bool) -> Flow:
     """Wait for the operation's end; past the deadline cancel it and wait for the answer.
 
-    A grant that comes before the cancel counts. While locking is suspended no answer can come:
-    then the operation is left to the engine (and undone, if ``doomed``).
+    A grant that comes before the cancel counts. While locking is suspended, or the node is dead
+    that should answer, no answer can come: then the operation is left to the engine (and undone,
+    if ``doomed``).
     """
     engine = lock._engine
     while lock._op:
@@ -217,7 +218,7 @@ def _settling(lock: LockState, deadline: float | None, doing: str, *, doomed: bo
     engine.cancel(lock)
     look = FIRST_LOOK
     while lock._op:
-        if engine.suspended():
+        if engine.suspended() or engine.unanswered(lock):
             engine.forsake(lock, doomed=doomed)
             raise _timed_out(lock, doing, Ending.LEFT)
         yield look

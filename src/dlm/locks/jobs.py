@@ -146,13 +146,22 @@ class ThreadJobs:
             os.close(bell)
 
     def _work(self) -> None:
-        make, jobs = self._engine.make_job, self._jobs
+        begin, end = self._engine.begin_job, self._engine.end_job
+        write, jobs = self._device.write, self._jobs
         count = 0
         while jobs:
             count += 1
             if not count % BATCH and self.after_batch:
                 self._tell()
-            make(jobs.popleft())
+            job = jobs.popleft()
+            if not begin(job):
+                continue
+            try:
+                answer = write(job.data)
+            except OSError as error:
+                end(job, 0, error)
+            else:
+                end(job, answer, None)
 
     def _tell(self) -> None:
         calls, self.after_batch = self.after_batch, {}

@@ -193,7 +193,7 @@ class Operation(asyncio.Future[T]):
         self, callback: Callable[[Self], object], /, *, context: Context | None = None
     ) -> None:
         """Begin, for somebody waits now; else as any future's."""
-        if self._phase != _NEW:
+        if self._phase != _NEW or self.done():  # cancelled before anybody waited: it never begins
             super().add_done_callback(callback, context=context)
             return
         # The first callback of a plain one is kept here: go_on() calls it with no turn of the
@@ -307,7 +307,8 @@ class Operation(asyncio.Future[T]):
             return
         engine, lock = self._lock._engine, self._lock
         engine.jobs.look()
-        if engine.suspended() or not engine.watch(lock, self.wake):
+        hopeless = engine.suspended() or engine.unanswered(lock)
+        if hopeless or not engine.watch(lock, self.wake):
             super().cancel(msg=self._message)
             return
         self._timer = lock._face.loop.call_later(self._drained, self._drain)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _PERSISTENT, _ORPHAN = int(LockFlag.PERSISTENT), int(LockFlag.ORPHAN)
 _CONVERT, _CANCEL = int(LockFlag.CONVERT), int(LockFlag.CANCEL)
+_OVERTAKES = _CANCEL | int(LockFlag.FORCEUNLOCK)
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
 _NO_FLAGS, _NO_ID = StatusFlag(0), LockId(0)
 NOT_PLAIN = _CONVERT | _ORPHAN | _PERSISTENT
@@ -108,11 +109,14 @@ class Desk(Protocol):
 class RawLock:
     """A lock of the low level: its requests complete in the order in which they were made."""
 
-    __slots__ = ("_fresh", "_id", "_more", "_owner", "_token", "_waiting")
+    __slots__ = ("_fresh", "_id", "_more", "_name", "_owner", "_token", "_waiting")
 
-    def __init__(self, owner: RawLocks, token: int, completion: Completion | None) -> None:
+    def __init__(
+        self, owner: RawLocks, token: int, name: bytes, completion: Completion | None
+    ) -> None:
         self._owner = owner
         self._token = token
+        self._name = name
         self._id = 0
         self._fresh = True
         self._waiting = completion
@@ -284,7 +288,7 @@ class RawLocks:
         if len(request.name) > RESOURCE_NAME_MAX:
             text = f"a resource's name has at most {RESOURCE_NAME_MAX} bytes"
             raise usage(text, self.desk.name, request.name)
-        raw = RawLock(self, self.desk.next_token(), None)
+        raw = RawLock(self, self.desk.next_token(), request.name, None)
         prepared = Prepared(self, raw, request, callback)
         self.desk.add(raw._token, raw)
         return prepared
@@ -295,6 +299,8 @@ class RawLocks:
         """Write a request of ``engine``'s, whose desk this is; see ``Lockspace.submit``."""
         raw = self.by_id.get(request.lock_id)
         if raw is not None and raw._waiting is not None:
+            if request.command == _UNLOCK and request.flags & _OVERTAKES:
+                self._check_answered(engine, raw)
             # It may have ended without our knowing: since 6.10 its id is then free for others.
             engine.collect()
         prepared = self.prepare(request, callback)
@@ -305,6 +311,11 @@ class RawLocks:
             raise
         completion = prepared.written(answer)
         return completion.lock_id, completion
+
+    def _check_answered(self, engine: Engine, raw: RawLock) -> None:
+        if not engine.answered(raw._name):
+            doing = f"CANCEL or FORCEUNLOCK of lock {raw._id}, which no node has answered yet,"
+            raise failure(-errno.EBUSY, doing, self.desk.name, raw._name, raw._id)
 
     def make_calls(self) -> None:
         """Call the callbacks of what has come."""

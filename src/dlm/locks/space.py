@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from dlm.abi.device import (
     VERSION,
@@ -25,7 +26,7 @@ from dlm.abi.device import (
 from dlm.abi.texts import directory_name
 from dlm.locks.engine import Engine
 from dlm.locks.errors import LockBusyError, LockError, NoLockspaceError, usage
-from dlm.locks.state import NO_VALUE, LockState
+from dlm.locks.state import NO_VALUE
 from dlm.ports import Backend, Device, DeviceWrite, Pending
 from dlm.record import Record
 from dlm.terms import (
@@ -38,6 +39,9 @@ from dlm.terms import (
     LockStatus,
     ReleaseFlag,
 )
+
+if TYPE_CHECKING:
+    from dlm.abi.debugfs import ResourceEntry
 
 DEFAULT = "default"
 """The lockspace that programs of libdlm share which name none."""
@@ -151,18 +155,9 @@ def refusal(error: OSError, doing: str, name: str) -> LockError:
 
 def orphans(engine: Engine) -> list[Orphan]:
     """Return the orphans of a lockspace on this node, in the kernel's order."""
-    from dlm.abi.debugfs import parse_all  # noqa: PLC0415 - a tenth of the import of dlm.locks
-
-    path = f"debug/dlm/{directory_name(engine.name)}_all"
-    try:
-        listed = engine.backend.read_attribute(path)
-    except OSError as error:
-        number = error.errno or errno.EIO
-        text = f"read {path}: {os.strerror(number)}; debugfs lists the locks, is it mounted?"
-        raise LockError(number, text, engine.name) from error
     ours = {entry._id for entry in engine.entries()}
     found = []
-    for resource in parse_all(listed):
+    for resource in _listed(engine):
         for entry in resource.locks:
             certain = bool(entry.flags & InternalFlag.USER)
             if (
@@ -176,6 +171,18 @@ def orphans(engine: Engine) -> list[Orphan]:
                 lock_id = LockId(entry.lock_id)
                 found.append(Orphan(resource.name, mode, lock_id, entry.pid, certain))
     return found
+
+
+def _listed(engine: Engine) -> list[ResourceEntry]:
+    from dlm.abi.debugfs import parse_all  # noqa: PLC0415 - a tenth of the import of dlm.locks
+
+    path = f"debug/dlm/{directory_name(engine.name)}_all"
+    try:
+        return parse_all(engine.backend.read_attribute(path))
+    except OSError as error:
+        number = error.errno or errno.EIO
+        text = f"read {path}: {os.strerror(number)}; debugfs lists the locks, is it mounted?"
+        raise LockError(number, text, engine.name) from error
 
 
 def purge_request(backend: Backend, nodeid: int, pid: int) -> bytes:
@@ -196,13 +203,22 @@ def purge_request(backend: Backend, nodeid: int, pid: int) -> bytes:
 
 
 def deadlock_request(engine: Engine, lock_id: int) -> bytes:
-    """Return the bytes of a cancel as a deadlock's victim; EINVAL for what waits for nothing."""
+    """Return the bytes of a cancel as a deadlock's victim; EINVAL for what waits on no queue.
+
+    What still waits for a node's answer is on none, and must not be cancelled (see ``Probe``).
+    """
     if not 0 < lock_id < 1 << 32:
         raise usage(f"{lock_id} is no lock id", engine.name)
-    for entry in engine.entries():
-        if isinstance(entry, LockState) and entry._id == lock_id and not entry._op:
-            raise usage(f"lock {lock_id} waits for nothing", engine.name, entry._name)
-    return pack_lock(Command.DEADLOCK, 0, 0, lock_id, 0, NO_VALUE, b"")
+    for resource in _listed(engine):
+        for entry in resource.locks:
+            if (
+                entry.lock_id == lock_id
+                and not entry.flags & InternalFlag.MASTER_COPY
+                and entry.status != LockStatus.GRANTED
+                and not entry.wait_type
+            ):
+                return pack_lock(Command.DEADLOCK, 0, 0, lock_id, 0, NO_VALUE, b"")
+    raise usage(f"lock {lock_id} of this node waits on no queue", engine.name)
 
 
 def adopt_flags(*, value_block: bool) -> int:
