@@ -30,6 +30,8 @@ from dlm.locks import (
     LockspaceClosedError,
     LockTimedOutError,
 )
+from dlm.locks.jobs import Job
+from dlm.locks.state import UNLOCK
 from dlm.terms import ECANCEL, EUNLOCK, LockFlag
 
 EX, PR = LockMode.EX, LockMode.PR
@@ -309,6 +311,34 @@ def test_what_a_stop_left_is_undone_however_busy_the_lock_is(
     script.wait_written(7)
     assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL", *["UNLOCK"] * 3]
     assert space.locks() == []
+
+
+def test_a_write_that_returns_after_the_next_operation_was_put(
+    script: Script, space: Lockspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result may be read before its write(2) returns; what is begun then is not forgotten."""
+    jobs, put = space._engine.jobs, space._engine.jobs.put
+    second = threading.Event()
+
+    def put_and_tell(job: Job) -> None:
+        put(job)
+        if job.op == UNLOCK:
+            second.set()
+
+    monkeypatch.setattr(jobs, "put", put_and_tell)
+    answer = answering(script)
+
+    def react(request: LockRequest) -> int:
+        found = answer(request)
+        if request.command == Command.LOCK:
+            assert second.wait(PATIENCE)
+        return found
+
+    script.react = react
+    thread, ended = in_thread(lambda: space.lock("a", timeout=PATIENCE).unlock(timeout=PATIENCE))
+    thread.join(PATIENCE)
+    assert ended == [None]
+    assert script.commands() == ["LOCK", "UNLOCK"]
 
 
 def test_a_close_waits_for_who_is_about_to_write(script: Script, space: Lockspace) -> None:

@@ -322,7 +322,7 @@ class Lockspace:
     def _read(self) -> None:
         engine = self._engine
         engine.jobs.look()
-        engine.collect_all()
+        engine.collect()
         engine.make_calls()
         if engine.closed:
             self._unwatch()
@@ -335,7 +335,7 @@ class Lockspace:
             self.loop.remove_reader(descriptor)
             self._watched.pop(descriptor, None)
             self._engine.jobs.look()
-            self._engine.collect_all()
+            self._engine.collect()
 
         self.watch()
         self._watched[descriptor] = None

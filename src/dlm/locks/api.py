@@ -320,7 +320,7 @@ class Lockspace:
             completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
         else:
             return raw.submit(engine, request, callback)
-        raw.expected += 1
+        raw._op += 1
         data = pack_lock(command, mode, flags, lock_id, token, value, name)
         engine.writing.append(token)
         try:
@@ -367,7 +367,7 @@ class Lockspace:
             engine.check_open()
         if not engine.threads:
             engine.jobs.look()
-        count = engine.collect_expected(raw)
+        count = engine.collect(raw) if raw._op else engine.collect()
         if raw.completed or raw.blocked:
             raw.make_calls()
         if not engine.threads:

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from dlm.abi.device import RESULT_SIZE_MAX, Command, pack_lock, unpack_result
 from dlm.abi.texts import directory_name
@@ -65,10 +65,6 @@ _PER_OPERATION = ~(_CANCELLING | _CANCEL_OUT | _REFUSED)
 _NL = int(LockMode.NL)
 
 
-if TYPE_CHECKING:
-    from dlm.locks.raw import RawLocks
-
-
 class Entry(Protocol):
     """What results are for: a lock, or the low level's own kind of it."""
 
@@ -83,10 +79,25 @@ class Entry(Protocol):
         """No result will come any more."""
 
 
-class Waited(Protocol):
-    """What can be waited for: ``_op`` is 0 when it has ended."""
+class Ends(Protocol):
+    """What is to end: ``_op`` is 0 when it has."""
 
-    _op: int
+    @property
+    def _op(self) -> int: ...
+
+
+class Everything:
+    """What never ends: whoever collects for it reads all that is there."""
+
+    _op = 1
+
+
+EVERYTHING = Everything()
+
+
+class Waited(Ends, Protocol):
+    """What can be waited for."""
+
     _job: Job | None
     _wake: Callable[[], None] | None
 
@@ -246,56 +257,29 @@ class Engine:
 
     # ---- reading --------------------------------------------------------------------------------
 
-    def collect_all(self) -> int:
-        """Read until nothing is left; return how many results there were."""
+    def collect(self, waited: Ends = EVERYTHING) -> int:
+        """Read until what is waited for has ended, or nothing is left; return how many results."""
         with self._mutex:
-            count = 0
-            while self._take():
-                count += 1
-            return count
+            return self._collect(waited)
 
-    def collect_expected(self, raw: RawLocks) -> int:
-        """Read until nothing is left, or the last request of the low level has completed."""
-        with self._mutex:
-            count, expected = 0, raw.expected
-            while True:  # as _take()
-                try:
-                    data = self._read(RESULT_SIZE_MAX)
-                except BlockingIOError:
-                    return count
-                except OSError as error:
-                    self._lose(error)
-                    return count
-                token, status, lock_id, flags, bast_mode, at = unpack_result(data)
-                entry = self.table.get(token)
-                if entry is not None and not at:
-                    entry._took(status, lock_id, flags, bast_mode, None)
-                else:
-                    self._hand(token, status, lock_id, flags, bast_mode, at, data)
-                count += 1
-                if expected and not raw.expected:
-                    return count
-
-    def _collect(self, lock: Waited) -> None:
-        while lock._op and self._take():
-            pass
-
-    def _take(self) -> bool:
-        """Read one result and hand it on; False when there is none."""
-        try:
-            data = self._read(RESULT_SIZE_MAX)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            self._lose(error)
-            return False
-        token, status, lock_id, flags, bast_mode, at = unpack_result(data)
-        entry = self.table.get(token)
-        if entry is not None and not at:
-            entry._took(status, lock_id, flags, bast_mode, None)
-        else:
-            self._hand(token, status, lock_id, flags, bast_mode, at, data)
-        return True
+    def _collect(self, waited: Ends) -> int:
+        count = 0
+        while waited._op:
+            try:
+                data = self._read(RESULT_SIZE_MAX)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._lose(error)
+                break
+            token, status, lock_id, flags, bast_mode, at = unpack_result(data)
+            entry = self.table.get(token)
+            if entry is not None and not at:  # nearly all of them
+                entry._took(status, lock_id, flags, bast_mode, None)
+            else:
+                self._hand(token, status, lock_id, flags, bast_mode, at, data)
+            count += 1
+        return count
 
     def _hand(
         self,
@@ -590,21 +574,21 @@ class Engine:
         with self._mutex:
             if lock is None:
                 return not self.closed or self._turn_down(job)
-            if self.closed:
+            if self.closed or (job.op == CANCEL and not self._begin_cancel(lock, job)):
                 return False
-            if job.op == CANCEL:
-                # An id is handed out again once its lock has ended, whoever has read that (6.10):
-                # what is known to have ended by now is not cancelled.
-                self._collect(lock)
-                # Of an operation that has ended: it would hit the next one.
-                if lock._op not in {_REQUEST, _CONVERT} or not lock._bits & _CANCELLING:
-                    return False
-                lock._bits |= _CANCEL_OUT
-                lock._job = job
-            elif lock._job is not job:
-                return False
-            job.begun = True
-            return True
+            job.begun = lock._job is job
+            return job.begun
+
+    def _begin_cancel(self, lock: LockState, job: Job) -> bool:
+        # An id is handed out again once its lock has ended, whoever has read that (6.10): what is
+        # known to have ended by now is not cancelled.
+        self._collect(lock)
+        # Of an operation that has ended: it would hit the next one.
+        if lock._op not in {_REQUEST, _CONVERT} or not lock._bits & _CANCELLING:
+            return False
+        lock._bits |= _CANCEL_OUT
+        lock._job = job
+        return True
 
     def _turn_down(self, job: Job) -> bool:
         if job.told is not None:
@@ -621,26 +605,26 @@ class Engine:
         with self._mutex:
             if lock._job is job:
                 lock._job = None
-            if job.op == CANCEL:
+            if error is None and job.op != CANCEL:  # nearly all of them
+                if job.op == _REQUEST:
+                    lock._id = answer
+                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
+                    self._cancel_when_answered(lock)
+            elif job.op == CANCEL:
                 lock._bits &= ~_CANCEL_OUT
                 if lock._op == SETTLING:
                     lock._op = NOTHING
                     self.settled(lock)
-            elif error is not None:
+            else:
+                assert error is not None
                 if job.op == UNLOCK and error.errno == errno.EBUSY and lock._bits & _DOOMED:
                     job.begun = False
                     lock._job = job
                     self._jobs.later(job)
                     return
                 self._refuse(lock, job.op, error)
-            else:
-                if job.op == _REQUEST:
-                    lock._id = answer
-                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
-                    self._cancel_when_answered(lock)
             if not self._leading or not self.threads:
-                while lock._op and self._take():
-                    pass
+                self._collect(lock)
 
     # ---- callbacks ------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ class RawLock:
 
     def expect(self, completion: Completion) -> None:
         """Wait for the completion of one more request."""
-        self._owner.expected += 1
+        self._owner._op += 1
         if self._waiting is None:
             self._waiting = completion
         elif self._more is None:
@@ -134,7 +134,7 @@ class RawLock:
 
     def expect_not(self, completion: Completion) -> None:
         """The last request that was expected to complete was refused."""
-        self._owner.expected -= 1
+        self._owner._op -= 1
         if self._waiting is completion:
             self._waiting = None
         elif self._more and self._more[-1] is completion:
@@ -156,7 +156,7 @@ class RawLock:
             return
         self._waiting = self._more.popleft() if self._more else None
         owner = self._owner
-        owner.expected -= 1
+        owner._op -= 1
         completion.status = status
         completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
         if flags:
@@ -243,8 +243,8 @@ class RawLocks:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.by_id: dict[int, RawLock] = {}
-        self.expected = 0
-        """Requests that have not completed."""
+        self._op = 0
+        """Requests that have not completed: what a dispatch waits for."""
         self.completed: deque[Completion] = deque()
         """Completions whose callbacks are to be called."""
         self.blocked: deque[tuple[int, int]] = deque()
@@ -302,7 +302,7 @@ class RawLocks:
             if request.command == _UNLOCK and request.flags & _OVERTAKES:
                 self._check_answered(engine, raw)
             # It may have ended without our knowing: since 6.10 its id is then free for others.
-            engine.collect_all()
+            engine.collect()
         prepared = self.prepare(request, callback)
         try:
             answer = engine.write(prepared.data, "submit")
