@@ -273,6 +273,24 @@ def test_a_timeout_that_the_kernel_confirms(script: Script, space: Lockspace) ->
     assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL"]
 
 
+def test_what_has_ended_unread_is_not_cancelled(script: Script, space: Lockspace) -> None:
+    """Since 6.10 its id may be another lock's already: what has come is read before a CANCEL."""
+
+    def react(request: LockRequest) -> int:
+        if request.command == Command.LOCK and request.flags & LockFlag.EXPEDITE:
+            script.result(request, lock_id=PROBE, seen=False)
+            return PROBE
+        if request.lock_id == PROBE:
+            script.result(request, -EUNLOCK, PROBE, seen=False)
+            script.result(script.written[0], seen=False)  # granted at the last moment
+            return 0
+        return 1
+
+    script.react = react
+    assert space.lock("a", timeout=0.05).held
+    assert script.commands() == ["LOCK", "LOCK", "UNLOCK"]
+
+
 def test_what_no_node_answers_is_not_cancelled(script: Script, space: Lockspace) -> None:
     """A node is dead and nobody has stopped the lockspace yet: the timeout ends the call, LEFT."""
 
