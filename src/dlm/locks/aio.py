@@ -56,8 +56,10 @@ class Lockspace:
         """See ``open``, ``create`` and ``on``; in the loop that is to use it."""
         self._engine = engine
         self.loop = asyncio.get_running_loop()
-        self._todo: deque[Operation[Any] | asyncio.Future[None]] = deque()  # Any: whichever
-        self._scheduled = False
+        self.todo: deque[Operation[Any] | asyncio.Future[None]] = deque()  # Any: whichever
+        """What the loop is to let go on."""
+        self.scheduled = False
+        """Whether it knows."""
         self._watched: dict[int, None] = {}
         if isinstance(engine.jobs, SeamJobs):
             engine.jobs.on_sleep = self._watch_job
@@ -261,7 +263,9 @@ class Lockspace:
                 errors.append(error)
             self.woken(done)
 
-        engine.jobs.put(Job(None, _ERRAND, data, told))
+        job = Job(None, _ERRAND, data)
+        job.told = told
+        engine.jobs.put(job)
         await done
         if errors:
             number = -(errors[0].errno or errno.EIO)
@@ -275,9 +279,12 @@ class Lockspace:
 
     def woken(self, what: Operation[Any] | asyncio.Future[None]) -> None:  # Any: whichever
         """Have an operation go on, or a future finished, in the loop; from any thread."""
-        self._todo.append(what)
-        if self._scheduled:
-            return
+        self.todo.append(what)
+        if not self.scheduled:
+            self.schedule()
+
+    def schedule(self) -> None:
+        """See to it that the loop does what is to do; from any thread."""
         jobs = self._engine.jobs
         if isinstance(jobs, ThreadJobs) and jobs.ident == get_ident():
             jobs.after_batch[self._schedule] = None  # a loop is slow to wake: not for each one
@@ -285,15 +292,15 @@ class Lockspace:
             self._schedule()
 
     def _schedule(self) -> None:
-        self._scheduled = True
+        self.scheduled = True
         try:
             self.loop.call_soon_threadsafe(self._do)
         except RuntimeError:  # the loop is closed: nobody is there to be told
-            self._todo.clear()
+            self.todo.clear()
 
     def _do(self) -> None:
-        self._scheduled = False
-        todo = self._todo
+        self.scheduled = False
+        todo = self.todo
         try:
             for _ in range(len(todo)):  # what comes meanwhile is for the loop's next turn
                 what = todo.popleft()
@@ -302,7 +309,7 @@ class Lockspace:
                 elif not what.done():
                     what.set_result(None)
         finally:
-            if todo and not self._scheduled:
+            if todo and not self.scheduled:
                 self._schedule()
 
     # ---- without threads the loop itself reads --------------------------------------------------

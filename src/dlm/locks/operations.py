@@ -29,13 +29,18 @@ _NEW, _PLAIN, _NOT_PLAIN = range(3)
 T = TypeVar("T")
 
 
+# Calling super() costs as much as what it is called for.
+_init_lock = LockState.__init__
+_init_future = asyncio.Future.__init__
+
+
 class Lock(LockState):
     """A granted lock; leaving its ``async with`` block unlocks it."""
 
     __slots__ = ("_face", "_listeners")
 
     def __init__(self, face: Lockspace, name: bytes, bits: int) -> None:
-        super().__init__(face._engine, name, bits)
+        _init_lock(self, face._engine, name, bits)
         self._face = face
         self._listeners: list[_Listener] | None = None
 
@@ -140,9 +145,6 @@ class _Listener:
                 lock._engine.watch_always(-1)
 
 
-_init_future = asyncio.Future.__init__  # super() costs as much as it does
-
-
 class Operation(asyncio.Future[T]):
     """An operation on a lock, to be awaited: it begins when somebody first does.
 
@@ -230,7 +232,10 @@ class Operation(asyncio.Future[T]):
 
     def wake(self) -> None:
         """Go on, in the loop; from any thread."""
-        self._lock._face.woken(self)
+        face = self._lock._face
+        face.todo.append(self)
+        if not face.scheduled:
+            face.schedule()
 
     def go_on(self) -> None:
         """The lock's operation has ended; called by the loop itself, inside no task."""
@@ -381,8 +386,8 @@ class _Unlocking(Operation[None]):
 
     def _begin(self) -> None:
         lock = self._lock
-        flows.check_held(lock, "unlock")
         if lock._op:  # something is under way: the flow waits for it
+            flows.check_held(lock, "unlock")
             self.step()
         else:
             self._started = True

@@ -46,14 +46,13 @@ class Completion:
     where one came.
     """
 
-    __slots__ = ("_desk", "_op", "callback", "done", "flags", "lock_id", "status", "value")
+    __slots__ = ("_desk", "callback", "done", "flags", "lock_id", "status", "value")
 
     _job: Job | None = None
     _wake: Callable[[], None] | None = None
 
     def __init__(self, desk: Desk, callback: Callable[[Completion], None] | None) -> None:
         self._desk = desk
-        self._op = 1
         self.done = False
         self.callback = callback
         self.status = 0
@@ -67,7 +66,12 @@ class Completion:
         Reads results as ``dispatch()`` does, but calls no callback.
         """
         self._desk.wait(self, timeout)
-        return not self._op
+        return self.done
+
+    @property
+    def _op(self) -> int:
+        """As a lock's: 0 when it has ended."""
+        return not self.done
 
     def __repr__(self) -> str:
         said = f"status {self.status}" if self.done else "not yet done"
@@ -147,22 +151,20 @@ class RawLock:
         if bast_mode:
             self._owner.blocked.append((lock_id, bast_mode))
             return
+        owner, completion = self._owner, self._waiting
         self._id = lock_id
         if status and (status == -EUNLOCK or self._fresh):
-            self._owner.drop(self)
+            owner.drop(self)
         self._fresh = False
-        completion = self._waiting
         if completion is None:
             return
         self._waiting = self._more.popleft() if self._more else None
-        owner = self._owner
         owner._op -= 1
         completion.status = status
         completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
         if flags:
             completion.flags = StatusFlag(flags)
         completion.value = value
-        completion._op = 0
         completion.done = True
         if completion.callback is not None:
             owner.completed.append(completion)
@@ -221,11 +223,10 @@ class Prepared:
         if self._new:
             raw._id = answer
             completion.lock_id = LockId(answer)
-            if completion._op or not completion.status:  # else it has ended already
+            if not (completion.done and completion.status):  # else it has ended already
                 self._owner.by_id[answer] = raw
         if not self._completes:
             raw._fresh = False
-            completion._op = 0
             completion.done = True
         return completion
 
@@ -233,7 +234,7 @@ class Prepared:
         """Take note that the write was refused, or never made."""
         if self._new:
             self._owner.desk.drop(self._raw._token)
-        if self._completes and self.completion._op:
+        if self._completes and not self.completion.done:
             self._raw.expect_not(self.completion)
 
 
