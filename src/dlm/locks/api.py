@@ -109,7 +109,7 @@ class Lockspace:
         if timeout is None:
             with suppress(OSError) if lost else nullcontext():  # then nothing is left to close
                 engine.device.close()
-        elif not engine.close_within(timeout):
+        elif not space.close_within(engine, timeout):
             text = f"close {engine.name}: timed out; it goes on by itself"
             raise LockTimedOutError(text, Ending.LEFT, engine.name)
 
