@@ -253,16 +253,16 @@ class Engine:
 
     # ---- reading --------------------------------------------------------------------------------
 
-    def collect(self, waited: Ends = EVERYTHING) -> int:
-        """Read until what is waited for has ended, or nothing is left; return how many results."""
-        mutex = self._mutex
-        mutex.acquire()  # half the time of ``with``
-        try:
-            return self._collect(waited)
-        finally:
-            mutex.release()
+    def collect_all(self) -> None:
+        """Read all that is there."""
+        with self._mutex:
+            self._collect(EVERYTHING)
 
     def _collect(self, waited: Ends) -> int:
+        """Read until what is waited for has ended, or nothing is left; return how many results.
+
+        The mutex is held.
+        """
         count = 0
         while waited._op:
             try:

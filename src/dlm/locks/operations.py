@@ -233,9 +233,9 @@ class Operation(asyncio.Future[T]):
     def wake(self) -> None:
         """Go on, in the loop; from any thread."""
         face = self._lock._face
-        face.todo.append(self)
-        if not face.scheduled:
-            face.schedule()
+        face._todo.append(self)
+        if not face._scheduled:
+            face._tell_loop()
 
     def go_on(self) -> None:
         """The lock's operation has ended; called by the loop itself, inside no task."""
