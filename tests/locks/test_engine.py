@@ -22,7 +22,14 @@ from dlm.abi.device import (
     encode_result,
     encode_version,
 )
-from dlm.locks import Ending, LockMode, Lockspace, LockspaceClosedError, LockTimedOutError
+from dlm.locks import (
+    DeadlockError,
+    Ending,
+    LockMode,
+    Lockspace,
+    LockspaceClosedError,
+    LockTimedOutError,
+)
 from dlm.locks.jobs import Job
 from dlm.locks.state import UNLOCK
 from dlm.terms import ECANCEL, EUNLOCK, LockFlag
@@ -266,6 +273,24 @@ def test_a_timeout_that_the_kernel_confirms(script: Script, space: Lockspace) ->
     assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL"]
 
 
+def test_what_has_ended_unread_is_not_cancelled(script: Script, space: Lockspace) -> None:
+    """Since 6.10 its id may be another lock's already: what has come is read before a CANCEL."""
+
+    def react(request: LockRequest) -> int:
+        if request.command == Command.LOCK and request.flags & LockFlag.EXPEDITE:
+            script.result(request, lock_id=PROBE, seen=False)
+            return PROBE
+        if request.lock_id == PROBE:
+            script.result(request, -EUNLOCK, PROBE, seen=False)
+            script.result(script.written[0], seen=False)  # granted at the last moment
+            return 0
+        return 1
+
+    script.react = react
+    assert space.lock("a", timeout=0.05).held
+    assert script.commands() == ["LOCK", "LOCK", "UNLOCK"]
+
+
 def test_what_no_node_answers_is_not_cancelled(script: Script, space: Lockspace) -> None:
     """A node is dead and nobody has stopped the lockspace yet: the timeout ends the call, LEFT."""
 
@@ -356,3 +381,32 @@ def test_a_close_waits_for_who_is_about_to_write(script: Script, space: Lockspac
     assert closed.is_set()
     assert seen == [False]
     assert isinstance(ended[0], LockspaceClosedError)
+
+
+@pytest.mark.parametrize("status", [0, -errno.EDEADLK])
+def test_a_conversion_that_ended_before_another_thread_unlocked(
+    script: Script, space: Lockspace, status: int
+) -> None:
+    """Its caller wakes when the lock has ended, and is told of the conversion all the same."""
+    script.react = answering(script)
+    lock = space.lock("a")
+    unlocked = threading.Event()
+
+    def react(request: LockRequest) -> int:
+        if request.command == Command.UNLOCK:
+            script.result(request, -EUNLOCK, seen=False)
+            unlocked.set()
+        else:
+            script.result(request, status, seen=False)
+            space.dispatch()  # another thread reads it, and goes on
+            lock.unlock()
+        return 0
+
+    script.react = react
+    thread, ended = in_thread(lambda: lock.convert(PR))
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert unlocked.is_set()
+    (outcome,) = ended
+    assert outcome is None if not status else isinstance(outcome, DeadlockError), outcome
+    assert not lock.held

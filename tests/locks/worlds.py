@@ -290,7 +290,11 @@ class RealWorld(Places):
         self._views: list[Backend] = []
         self._world = KernelWorld()
         machine = self._world.machine()
-        machine.bring_up(NAME)
+        try:
+            machine.bring_up(NAME)
+        except BaseException:
+            self.finish()  # half a lockspace would fail every test that follows
+            raise
         self.observers = {1: machine.backend}
 
     def process(self, node: int = 1) -> Backend:

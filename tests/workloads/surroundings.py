@@ -122,6 +122,8 @@ def comm(world: OneNode) -> Nothing:
         yield from world.get(f"{path}/nodeid")
     elif draw < 0.75:
         address = encode_sockaddr(rng.choice(("10.0.0.2", "10.0.0.3", "fe80::1:2", "10.0.0.9")))
+        if rng.random() < 0.15:  # of another family
+            address = rng.choice((b"\x01\0", b"\x0a\0", b"\x02\0")) + address[2:]
         size = rng.choice((128, 128, 128, 127, 16, 0))
         yield from world.do("put", path=f"{path}/addr", hex=address[:size].hex())
         yield from world.get(f"{path}/addr_list")
@@ -157,6 +159,7 @@ def misplaced(world: OneNode) -> Nothing:
             *(f"{CLUSTER}/more", f"{CLUSTER}/comms", f"{CLUSTER}/spaces", CLUSTER),
             *(f"{CLUSTER}/comms/1/more", f"{CLUSTER}/spaces/t/more", f"{CLUSTER}/spaces/t/nodes"),
             *("config/dlm/none/more", f"{CLUSTER}/tcp_port", "dlm/more", f"{CLUSTER}/spaces/t"),
+            *(f"{CLUSTER}/comms/.", f"{CLUSTER}/comms/..", f"{CLUSTER}/./comms/1/more", "debug"),
         )
     )
     yield from world.do(world.rng.choice(("mkdir", "rmdir")), path=path)
@@ -172,7 +175,7 @@ def listing(world: OneNode) -> Nothing:
         *("dlm", "dlm/t", "debug/dlm", "debug/dlm/comms", "dlm/none", SCRATCH, f"{SCRATCH}/nodes"),
         *(f"dlm/t/{each}" for each in files),
         *(f"debug/dlm/t{each}" for each in ("", "_locks", "_all", "_toss", "_waiters")),
-        f"{CLUSTER}/toss_secs",
+        *(f"{CLUSTER}/toss_secs", f"{CLUSTER}/comms/../spaces", "dlm/./t//", "dlm/t/id/"),
     )
     if rng.random() < 0.2:
         shown = ("state", "flags", "send_queue_count", "version")

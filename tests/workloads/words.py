@@ -24,8 +24,11 @@ from dlm.terms import VALUE_BLOCK_SIZE, LockFlag
 Line = dict[str, Any]  # Any: the values of JSON
 """One line of a trace: an operation, or an operation with its result."""
 
-NAMES = (b"a", b"b", b"res-c", b"d\0x", b"", b"e" * 64, b"f f", b"d", b"\xc3\xa9")
-"""Resource names: plain, with a zero, empty, as long as can be, a blank, not ASCII."""
+NAMES = (
+    *(b"a", b"b", b"res-c", b"d\0x", b"", b"e" * 64, b"f f", b"d", b"\xc3\xa9"),
+    *(b"a\0", b"\0", b"\0\0", b'"%s'),
+)
+"""Resource names: plain, with a zero in it or at its end, empty, as long as can be, odd letters."""
 
 MODE_TASTES = (
     (0, 1, 2, 3, 4, 5),

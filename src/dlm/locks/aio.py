@@ -113,7 +113,7 @@ class Lockspace:
             await _finish(pending, "close", engine.name, timeout)
             return
         done: asyncio.Future[None] = self.loop.create_future()
-        engine.close_aside(lambda _: self.woken(done))
+        space.close_aside(engine, lambda _: self.woken(done))
         await _within(done, "close", engine.name, timeout)
 
     async def release(self, force: bool = False, *, timeout: float | None = None) -> None:
@@ -329,7 +329,7 @@ class Lockspace:
     def _read(self) -> None:
         engine = self._engine
         engine.jobs.look()
-        engine.collect_all()
+        engine.collect()
         engine.make_calls()
         if engine.closed:
             self._unwatch()
@@ -342,7 +342,7 @@ class Lockspace:
             self.loop.remove_reader(descriptor)
             self._watched.pop(descriptor, None)
             self._engine.jobs.look()
-            self._engine.collect_all()
+            self._engine.collect()
 
         self.watch()
         self._watched[descriptor] = None

@@ -15,7 +15,7 @@ from typing import Self
 
 from dlm.abi.device import Command, LockRequest, pack_lock
 from dlm.locks import flows, space
-from dlm.locks.engine import EVERYTHING, Engine
+from dlm.locks.engine import Engine
 from dlm.locks.errors import (
     Ending,
     LockBusyError,
@@ -28,6 +28,7 @@ from dlm.locks.errors import (
 )
 from dlm.locks.lock import Lock, adopt, run
 from dlm.locks.raw import NOT_PLAIN, Completion, RawLock, RawLocks
+from dlm.locks.results import EVERYTHING
 from dlm.locks.space import DEFAULT, MODE, Orphan
 from dlm.locks.state import REQUEST, Bit
 from dlm.ports import Backend, Pending
@@ -109,7 +110,7 @@ class Lockspace:
         if timeout is None:
             with suppress(OSError) if lost else nullcontext():  # then nothing is left to close
                 engine.device.close()
-        elif not engine.close_within(timeout):
+        elif not space.close_within(engine, timeout):
             text = f"close {engine.name}: timed out; it goes on by itself"
             raise LockTimedOutError(text, Ending.LEFT, engine.name)
 
@@ -322,7 +323,7 @@ class Lockspace:
             return raw.submit(engine, request, callback)
         raw._op += 1
         data = pack_lock(command, mode, flags, lock_id, token, value, name)
-        engine.writing[token] = None
+        engine.writing.append(token)
         try:
             if engine.closed:
                 engine.check_open()
@@ -338,7 +339,7 @@ class Lockspace:
                 raise failure(number, "submit", engine.name) from error
             raise
         finally:
-            del engine.writing[token]
+            engine.writing.remove(token)
         if command == _LOCK:
             entry._id = answer
             completion.lock_id = answer  # type: ignore[assignment]  # as above
@@ -367,12 +368,7 @@ class Lockspace:
             engine.check_open()
         if not engine.threads:
             engine.jobs.look()
-        mutex = engine._mutex
-        mutex.acquire()  # in half the time of ``with``
-        try:
-            count = engine._collect(raw if raw._op else EVERYTHING)
-        finally:
-            mutex.release()
+        count = engine.collect(raw if raw._op else EVERYTHING)
         if raw.completed or raw.blocked:
             raw.make_calls()
         if not engine.threads:

@@ -121,7 +121,7 @@ class ThreadJobs:
             while not self._ended or self._jobs:
                 self._work()
                 if engine.watching:
-                    engine.collect_all()
+                    engine.collect()
                 if self.after_batch:
                     self._tell()
                 self._asleep = True

@@ -59,13 +59,13 @@ class Lock(LockState):
         aside = timeout is not None
         try:
             if aside or self._bits & _SPECIAL or self._mode is None:
-                flows.start_convert(self, wanted, given, aside=aside)
+                turn = flows.start_convert(self, wanted, given, aside=aside)
             else:
-                engine.start(self, CONVERT, wanted, given | _CONVERT_FLAG, aside=False)
+                turn = engine.start(self, CONVERT, wanted, given | _CONVERT_FLAG, aside=False)
             if not (self._op or self._status):
                 return
             deadline = None if timeout is None else engine.backend.now() + timeout
-            run(self, flows.converting(self, deadline, wanted, given, aside=aside))
+            run(self, flows.converting(self, turn, deadline, wanted, given, aside=aside))
         except LockError:
             raise
         except BaseException:

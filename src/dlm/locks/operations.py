@@ -195,7 +195,7 @@ class Operation(asyncio.Future[T]):
         self, callback: Callable[[Self], object], /, *, context: Context | None = None
     ) -> None:
         """Begin, for somebody waits now; else as any future's."""
-        if self._phase != _NEW or self.done():  # cancelled before anybody waited: it never begins
+        if self._phase != _NEW:
             super().add_done_callback(callback, context=context)
             return
         # The first callback of a plain one is kept here: go_on() calls it with no turn of the
@@ -295,6 +295,7 @@ class Operation(asyncio.Future[T]):
         if self.done():
             return False
         if self._phase == _NEW:
+            self._phase = _NOT_PLAIN  # so that it never begins, whoever awaits it yet
             return super().cancel(msg=msg)
         if not self._drained:
             self._drained = flows.FIRST_LOOK
@@ -350,7 +351,7 @@ _init_operation = Operation.__init__
 class _Conversion(Operation[None]):
     """A conversion of a lock."""
 
-    __slots__ = ("_flags", "_mode")
+    __slots__ = ("_flags", "_mode", "_turn")
 
     _doomed = False
 
@@ -360,10 +361,18 @@ class _Conversion(Operation[None]):
         self._flags = flags
 
     def _begin(self) -> None:
-        flows.start_convert(self._lock, self._mode, self._flags, aside=True, wake=self.wake)
+        lock, mode, flags = self._lock, self._mode, self._flags
+        self._turn = flows.start_convert(lock, mode, flags, aside=True, wake=self.wake)
+
+    def go_on(self) -> None:
+        """As every operation; but of what another one has followed the flow knows the end."""
+        if self._lock._turn != self._turn:
+            self._leave_plain()
+        super().go_on()
 
     def _make_flow(self) -> flows.Flow:
-        return flows.converting(self._lock, self._deadline, self._mode, self._flags, aside=True)
+        lock, mode, flags = self._lock, self._mode, self._flags
+        return flows.converting(lock, self._turn, self._deadline, mode, flags, aside=True)
 
     def _answer(self) -> None:
         return None

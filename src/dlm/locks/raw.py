@@ -300,7 +300,7 @@ class RawLocks:
             if request.command == _UNLOCK and request.flags & _OVERTAKES:
                 self._check_answered(engine, raw)
             # It may have ended without our knowing: since 6.10 its id is then free for others.
-            engine.collect_all()
+            engine.collect()
         prepared = self.prepare(request, callback)
         try:
             answer = engine.write(prepared.data, "submit")

@@ -11,6 +11,7 @@ is made under the engine's mutex, or by the one thread whose operation is under 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from enum import IntFlag
 from typing import TYPE_CHECKING
@@ -73,6 +74,7 @@ class LockState:
 
     __slots__ = (
         "_asked",
+        "_before",
         "_bits",
         "_blocking",
         "_callback",
@@ -85,6 +87,7 @@ class LockState:
         "_sent",
         "_status",
         "_token",
+        "_turn",
         "_value",
         "_wake",
     )
@@ -99,7 +102,7 @@ class LockState:
         self._op = NOTHING
         self._asked = 0
         self._sent = 0
-        self._status = 0
+        self._status = self._before = self._turn = 0
         self._value = NO_VALUE
         self._blocking = 0
         self._job: Job | None = None
@@ -213,6 +216,12 @@ class LockState:
         if self._sent & _VALBLK and not self._bits & _VALID:
             return _IVVALBLK
         return 0
+
+    def _status_of(self, turn: int) -> int:
+        """Return how an operation ended, though another thread has begun the next one since."""
+        if self._turn == turn:
+            return self._status
+        return self._before if self._turn == turn + 1 else -errno.EBUSY
 
     # ---- results, under the engine's mutex ------------------------------------------------------
 
