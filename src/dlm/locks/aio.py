@@ -56,9 +56,9 @@ class Lockspace:
         """See ``open``, ``create`` and ``on``; in the loop that is to use it."""
         self._engine = engine
         self.loop = asyncio.get_running_loop()
-        self.todo: deque[Operation[Any] | asyncio.Future[None]] = deque()  # Any: whichever
+        self._todo: deque[Operation[Any] | asyncio.Future[None]] = deque()  # Any: whichever
         """What the loop is to let go on."""
-        self.scheduled = False
+        self._scheduled = False
         """Whether it knows."""
         self._watched: dict[int, None] = {}
         if isinstance(engine.jobs, SeamJobs):
@@ -279,11 +279,11 @@ class Lockspace:
 
     def woken(self, what: Operation[Any] | asyncio.Future[None]) -> None:  # Any: whichever
         """Have an operation go on, or a future finished, in the loop; from any thread."""
-        self.todo.append(what)
-        if not self.scheduled:
-            self.schedule()
+        self._todo.append(what)
+        if not self._scheduled:
+            self._tell_loop()
 
-    def schedule(self) -> None:
+    def _tell_loop(self) -> None:
         """See to it that the loop does what is to do; from any thread."""
         jobs = self._engine.jobs
         if isinstance(jobs, ThreadJobs) and jobs.ident == get_ident():
@@ -292,15 +292,15 @@ class Lockspace:
             self._schedule()
 
     def _schedule(self) -> None:
-        self.scheduled = True
+        self._scheduled = True
         try:
             self.loop.call_soon_threadsafe(self._do)
         except RuntimeError:  # the loop is closed: nobody is there to be told
-            self.todo.clear()
+            self._todo.clear()
 
     def _do(self) -> None:
-        self.scheduled = False
-        todo = self.todo
+        self._scheduled = False
+        todo = self._todo
         try:
             for _ in range(len(todo)):  # what comes meanwhile is for the loop's next turn
                 what = todo.popleft()
@@ -309,7 +309,7 @@ class Lockspace:
                 elif not what.done():
                     what.set_result(None)
         finally:
-            if todo and not self.scheduled:
+            if todo and not self._scheduled:
                 self._schedule()
 
     # ---- without threads the loop itself reads --------------------------------------------------

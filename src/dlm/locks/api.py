@@ -28,6 +28,7 @@ from dlm.locks.errors import (
 )
 from dlm.locks.lock import Lock, adopt, run
 from dlm.locks.raw import NOT_PLAIN, Completion, RawLock, RawLocks
+from dlm.locks.results import EVERYTHING
 from dlm.locks.space import DEFAULT, MODE, Orphan
 from dlm.locks.state import REQUEST, Bit
 from dlm.ports import Backend, Pending
@@ -367,7 +368,7 @@ class Lockspace:
             engine.check_open()
         if not engine.threads:
             engine.jobs.look()
-        count = engine.collect(raw) if raw._op else engine.collect()
+        count = engine.collect(raw if raw._op else EVERYTHING)
         if raw.completed or raw.blocked:
             raw.make_calls()
         if not engine.threads:

@@ -233,9 +233,9 @@ class Operation(asyncio.Future[T]):
     def wake(self) -> None:
         """Go on, in the loop; from any thread."""
         face = self._lock._face
-        face.todo.append(self)
-        if not face.scheduled:
-            face.schedule()
+        face._todo.append(self)
+        if not face._scheduled:
+            face._tell_loop()
 
     def go_on(self) -> None:
         """The lock's operation has ended; called by the loop itself, inside no task."""
@@ -363,6 +363,12 @@ class _Conversion(Operation[None]):
     def _begin(self) -> None:
         lock, mode, flags = self._lock, self._mode, self._flags
         self._turn = flows.start_convert(lock, mode, flags, aside=True, wake=self.wake)
+
+    def go_on(self) -> None:
+        """As every operation; but of what another one has followed the flow knows the end."""
+        if self._lock._turn != self._turn:
+            self._leave_plain()
+        super().go_on()
 
     def _make_flow(self) -> flows.Flow:
         lock, mode, flags = self._lock, self._mode, self._flags

@@ -152,9 +152,12 @@ class RawLock:
             self._owner.blocked.append((lock_id, bast_mode))
             return
         owner, completion = self._owner, self._waiting
+        desk = owner.desk
         self._id = lock_id
         if status and (status == -EUNLOCK or self._fresh):
-            owner.drop(self)
+            desk.drop(self._token)
+            if owner.by_id.get(lock_id) is self:
+                del owner.by_id[lock_id]
         self._fresh = False
         if completion is None:
             return
@@ -164,11 +167,11 @@ class RawLock:
         completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
         if flags:
             completion.flags = StatusFlag(flags)
-        completion.value = value
+        if value is not None:
+            completion.value = value
         completion.done = True
         if completion.callback is not None:
             owner.completed.append(completion)
-        desk = owner.desk
         if desk.led is not None or desk.followers:
             desk.tell(completion)
 
@@ -251,12 +254,6 @@ class RawLocks:
         self.blocked: deque[tuple[int, int]] = deque()
         """Blocking ASTs that have come: lock id, mode."""
         self.on_blocking: Callable[[LockId, LockMode], None] | None = None
-
-    def drop(self, raw: RawLock) -> None:
-        """Forget a lock that has ended."""
-        self.desk.drop(raw._token)
-        if self.by_id.get(raw._id) is raw:
-            del self.by_id[raw._id]
 
     def prepare(
         self, request: LockRequest, callback: Callable[[Completion], None] | None = None
