@@ -18,7 +18,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from dlm.locks import api, flows, space
+from dlm.locks import api, arguments, space
 from dlm.locks.engine import Engine
 from dlm.locks.errors import (
     Ending,
@@ -168,8 +168,8 @@ class Lockspace:
         raw = name.encode() if isinstance(name, str) else bytes(name)
         given = 0
         if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
-            raw = flows.resource_name(raw)
-            mode, given = flows.checked_mode(mode), flows.checked_flags(flags)
+            raw = arguments.resource_name(raw)
+            mode, given = arguments.checked_mode(mode), arguments.checked_flags(flags)
         lock = Lock(self, raw, 0)
         if value_block:
             lock._bits = _VALUE_BLOCK
@@ -213,7 +213,7 @@ class Lockspace:
 
     def mutex(self, name: str | bytes, mode: LockMode = _EX) -> Mutex:
         """Return an object with the habits of ``asyncio.Lock``; nothing is asked for yet."""
-        return Mutex(self, flows.resource_name(name), flows.checked_mode(mode))
+        return Mutex(self, arguments.resource_name(name), arguments.checked_mode(mode))
 
     def locks(self) -> list[Lock]:
         """Return the locks that are held, oldest first."""
@@ -235,7 +235,7 @@ class Lockspace:
         value_block: bool = False,
     ) -> Lock:
         """Take over an orphan; see ``dlm.locks.Lockspace.adopt``. That never sleeps."""
-        raw, wanted = flows.resource_name(name), flows.checked_mode(mode)
+        raw, wanted = arguments.resource_name(name), arguments.checked_mode(mode)
 
         def kind(_: Engine, name: bytes, bits: int) -> Lock:
             return Lock(self, name, bits)

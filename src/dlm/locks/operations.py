@@ -14,7 +14,7 @@ from contextvars import Context, copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dlm.locks import flows
+from dlm.locks import arguments, flows
 from dlm.locks.errors import LockError
 from dlm.locks.state import MODES, REQUEST, Bit, LockState
 from dlm.terms import EUNLOCK, LockFlag, LockMode
@@ -48,8 +48,8 @@ class Lock(LockState):
         self, mode: LockMode, *, timeout: float | None = None, flags: LockFlag = _NO_FLAGS
     ) -> Operation[None]:
         """Convert the lock to another mode; to be awaited; see ``dlm.locks.Lock.convert``."""
-        given = flows.checked_flags(flags) if flags else 0
-        return _Conversion(self, timeout, flows.checked_mode(mode), given)
+        given = arguments.checked_flags(flags, converts=True) if flags else 0
+        return _Conversion(self, timeout, arguments.checked_mode(mode), given)
 
     def unlock(self, *, invalidate: bool = False, timeout: float | None = None) -> Operation[None]:
         """Unlock, after what is under way for the lock; to be awaited.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Protocol
 
 from dlm.abi.device import Command, LockRequest, pack_lock, unpack_result
+from dlm.locks.arguments import RISKY, harm
 from dlm.locks.errors import failure, usage
 from dlm.terms import (
     EUNLOCK,
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
     from dlm.locks.engine import Engine
     from dlm.locks.jobs import Job
 
-_PERSISTENT, _ORPHAN = int(LockFlag.PERSISTENT), int(LockFlag.ORPHAN)
+_ORPHAN = int(LockFlag.ORPHAN)
 _CONVERT, _CANCEL = int(LockFlag.CONVERT), int(LockFlag.CANCEL)
 _OVERTAKES = _CANCEL | int(LockFlag.FORCEUNLOCK)
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
 _NO_FLAGS, _NO_ID = StatusFlag(0), LockId(0)
-NOT_PLAIN = _CONVERT | _ORPHAN | _PERSISTENT
+NOT_PLAIN = _CONVERT | _ORPHAN | RISKY
 """Flags with which a LOCK is not simply a new request."""
 
 
@@ -264,7 +265,10 @@ class RawLocks:
         """
         if request.command not in {_LOCK, _UNLOCK}:
             raise usage(f"command {request.command} is no LOCK or UNLOCK", self.desk.name)
-        if request.command == _LOCK and not request.flags & _CONVERT:
+        converts = bool(request.flags & _CONVERT)
+        if request.command == _LOCK and (why := harm(request.flags, converts=converts)):
+            raise usage(why, self.desk.name, request.name)
+        if request.command == _LOCK and not converts:
             return self._prepare_new(request, callback)
         raw = self.by_id.get(request.lock_id)
         if raw is None:
@@ -277,12 +281,6 @@ class RawLocks:
     def _prepare_new(
         self, request: LockRequest, callback: Callable[[Completion], None] | None
     ) -> Prepared:
-        flags = request.flags
-        if flags & _PERSISTENT and not flags & _ORPHAN:
-            # Killed while it waits, it would be a dead entry of the orphan list, and a later purge
-            # would crash the kernel (Linux 6.1 fs/dlm/user.c, lock.c, dlm_clear_proc_locks()).
-            text = "PERSISTENT on a new request: convert it to its own mode once it is granted"
-            raise usage(text, self.desk.name, request.name)
         if len(request.name) > RESOURCE_NAME_MAX:
             text = f"a resource's name has at most {RESOURCE_NAME_MAX} bytes"
             raise usage(text, self.desk.name, request.name)
