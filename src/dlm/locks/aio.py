@@ -120,7 +120,7 @@ class Lockspace:
         """Close the file and remove the lockspace; see ``dlm.locks.Lockspace.release``."""
         engine = self._engine
         engine.check_open()
-        if not force and engine.entries():
+        if not force and engine.has_locks():
             text = f"release {engine.name}: it has locks of this very program"
             raise LockBusyError(errno.EBUSY, text, engine.name)
         await self.close(timeout)

@@ -124,7 +124,7 @@ class Lockspace:
         """
         engine = self._engine
         engine.check_open()
-        if not force and engine.entries():
+        if not force and engine.has_locks():
             text = f"release {engine.name}: it has locks of this very program"
             raise LockBusyError(errno.EBUSY, text, engine.name)
         self.close(timeout)

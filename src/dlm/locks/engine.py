@@ -258,6 +258,10 @@ class Engine(Results):
         self.wait(probe, NO_ANSWER)
         return bool(ended)
 
+    def has_locks(self) -> bool:
+        """Say whether there are locks of the program's, or requests for some."""
+        return any(not isinstance(entry, Probe) for entry in self.entries())
+
     def ask(self, probe: Probe, then: Callable[[], None]) -> None:
         """Have ``then`` called when a probe has been answered; now as then the mutex is held."""
         probe._op = _REQUEST
