@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -86,6 +87,10 @@ class Script:
         """Stay open: the test looks at it."""
 
     disown = close
+
+    def poll(self, timeout: float | None) -> int:
+        """Wait for a result."""
+        return len(select.select([self._ready], [], [], timeout)[0])
 
     # ---- the backend ----
 
@@ -381,7 +386,10 @@ def test_a_close_waits_for_who_is_about_to_write(script: Script, space: Lockspac
     begun, waits, closed = threading.Event(), threading.Event(), threading.Event()
     seen: list[bool] = []
 
-    def react(_: LockRequest) -> int:
+    def react(request: LockRequest) -> int:
+        if request.flags & LockFlag.EXPEDITE:
+            script.result(request, lock_id=PROBE)
+            return PROBE
         begun.set()
         waits.wait(PATIENCE)  # until the other thread does
         seen.append(closed.is_set())
@@ -427,3 +435,26 @@ def test_a_conversion_that_ended_before_another_thread_unlocked(
     (outcome,) = ended
     assert outcome is None if not status else isinstance(outcome, DeadlockError), outcome
     assert not lock.held
+
+
+def test_a_close_gives_up_nothing_unanswered(script: Script, space: Lockspace) -> None:
+    """The file stays open, by itself, until the node has answered that may be dead."""
+    probes: list[LockRequest] = []
+    closed = threading.Event()
+
+    def react(request: LockRequest) -> int:
+        if request.flags & LockFlag.EXPEDITE:
+            probes.append(request)
+            script.tick = 0.1  # from now on a second is soon over
+        return 1
+
+    script.react = react
+    script.close = closed.set  # type: ignore[method-assign]
+    space.submit(LockRequest(mode=EX, name=b"a"))
+    space.close()
+    assert not closed.is_set()
+    assert script.commands()[:2] == ["LOCK", "LOCK"]
+    script.wait_written(3)
+    for probe in probes:
+        script.result(probe, lock_id=PROBE)
+    assert closed.wait(PATIENCE)

@@ -101,7 +101,8 @@ class Lockspace:
         """Drop the locks and close the file; what waits ends with ``LockspaceClosedError``.
 
         It sleeps while locking is suspended; past the ``timeout`` (``LockTimedOutError``) it goes
-        on by itself. Closing twice is fine.
+        on by itself. So it does after a second, the locks still held, when a request is under way
+        that a dead node should answer. Closing twice is fine.
         """
         engine = self._engine
         lost = engine.lost() is not None
@@ -109,7 +110,7 @@ class Lockspace:
             return
         if timeout is None:
             with suppress(OSError) if lost else nullcontext():  # then nothing is left to close
-                engine.device.close()
+                space.close(engine)
         elif not space.close_within(engine, timeout):
             text = f"close {engine.name}: timed out; it goes on by itself"
             raise LockTimedOutError(text, Ending.LEFT, engine.name)

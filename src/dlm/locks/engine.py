@@ -63,6 +63,8 @@ class Engine(Results):
         self.watching = 0
         """Operations and callbacks whose results the thread of the jobs is to read."""
         self._shut = False
+        self.unanswered_names: list[bytes] = []
+        """Once it is shut: resources of which something was asked that may have no answer yet."""
         self._probes: dict[LockState, Probe] = {}
         """Locks whose operation is to be cancelled once it has been answered."""
         self._jobs: ThreadJobs | SeamJobs
@@ -397,6 +399,8 @@ class Engine(Results):
                 return False
             self._shut = True
             self.closed = -errno.EBADF
+            asking = [each._name for each in self.table.values() if each._asks()]
+            self.unanswered_names = list(dict.fromkeys(asking))
             self._lose(OSError(errno.EBADF, "closed"))
             if self._leading:
                 gate.acquire()

@@ -1,7 +1,7 @@
 """How to learn that a node has answered: what must be known before anything is cancelled.
 
-Decides: what is asked for that.
-May not know: when, and what is done then (dlm.locks.engine).
+Decides: what is asked for that, for a CANCEL and for the close of a file, which cancels all.
+May not know: when, and what is done then (dlm.locks.engine, dlm.locks.space).
 Mirrors: set_master(), receive_lookup_reply(), dlm_recover_waiters_post() of fs/dlm/lock.c.
 """
 
@@ -45,3 +45,60 @@ class Probe(LockState):
     def request(self) -> bytes:
         """Return what is written for it."""
         return pack_lock(_LOCK, _NL, _EXPEDITE, 0, self._token, NO_VALUE, self._name)
+
+
+class Last:
+    """A probe on a file that is to be closed: ``waiting`` are those that have no answer."""
+
+    __slots__ = ("_id", "_name", "_waiting")
+
+    def __init__(self, waiting: dict[Last, None], name: bytes) -> None:
+        self._id = 0
+        self._name = name
+        self._waiting = waiting
+        waiting[self] = None
+
+    def _asks(self) -> bool:
+        """Say whether its answer is out."""
+        return self in self._waiting
+
+    def _took(
+        self, status: int, lock_id: int, flags: int, bast_mode: int, value: bytes | None
+    ) -> None:
+        """It was answered, however."""
+        del status, lock_id, flags, bast_mode, value
+        self._waiting.pop(self, None)
+
+    def _lose(self, status: int) -> None:
+        """No answer will come any more."""
+        del status
+        self._waiting.pop(self, None)
+
+
+def wait_answered(engine: Engine, seconds: float | None) -> bool:
+    """Wait until what was asked on an engine's file, which is shut, has been answered.
+
+    False when that takes longer than so many seconds. What is under way when the file is closed is
+    given up by the kernel itself, with the same danger as by a CANCEL; see ``Probe``. Sleeps while
+    locking is suspended, as the close does.
+    """
+    waiting: dict[Last, None] = {}
+    names, engine.unanswered_names = engine.unanswered_names, []
+    for name in names:
+        token = engine.next_token()
+        engine.table[token] = Last(waiting, name)
+        try:
+            engine.device.write(pack_lock(_LOCK, _NL, _EXPEDITE, 0, token, NO_VALUE, name))
+        except OSError:
+            return True  # there is nobody any more whom it could harm
+    end = None if seconds is None else engine.backend.now() + seconds
+    while engine.collect() >= 0 and waiting:
+        left = None if end is None else end - engine.backend.now()
+        if left is not None and left <= 0:
+            engine.unanswered_names = [each._name for each in waiting]
+            return False
+        try:
+            engine.device.poll(left)
+        except OSError:
+            return True
+    return True

@@ -176,6 +176,10 @@ class RawLock:
         if desk.led is not None or desk.followers:
             desk.tell(completion)
 
+    def _asks(self) -> bool:
+        """Say whether an answer is out."""
+        return self._waiting is not None
+
     def _lose(self, status: int) -> None:
         """No result will come any more."""
         while self._waiting is not None:

@@ -37,6 +37,10 @@ class Entry(Protocol):
     """What results are for: a lock, or the low level's own kind of it."""
 
     _id: int
+    _name: bytes
+
+    def _asks(self) -> bool:
+        """Say whether the answer to a request or conversion is out."""
 
     def _took(
         self, status: int, lock_id: int, flags: int, bast_mode: int, value: bytes | None

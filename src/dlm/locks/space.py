@@ -27,6 +27,7 @@ from dlm.abi.device import (
 from dlm.abi.texts import directory_name
 from dlm.locks.engine import Engine
 from dlm.locks.errors import LockBusyError, LockError, NoLockspaceError, usage
+from dlm.locks.probes import NO_ANSWER, wait_answered
 from dlm.locks.state import NO_VALUE
 from dlm.ports import Backend, Device, DeviceClose, DeviceWrite, Pending
 from dlm.record import Record
@@ -145,23 +146,43 @@ def _begin(backend: Backend, name: str, request: LockspaceRequest) -> Pending:
 # ---- close -------------------------------------------------------------------------------------
 
 
-def close_aside(engine: Engine, told: Callable[[OSError | None], None]) -> None:
-    """Close the file where nobody has to wait for it; ``told`` is called in a thread."""
+def close(engine: Engine) -> None:
+    """Close the file of an engine that is shut, once what was asked on it has been answered.
 
-    def close() -> None:
+    Where a node does not answer that may be dead, the file stays open until it does or the
+    lockspace has recovered, and this returns before that.
+    """
+    if not engine.threads or wait_answered(engine, NO_ANSWER):
+        engine.device.close()
+    else:
+        _close_aside(engine, None, lambda _: None)
+
+
+def close_aside(engine: Engine, told: Callable[[OSError | None], None]) -> None:
+    """Do that where nobody has to wait for it; ``told`` is called in a thread."""
+    _close_aside(engine, NO_ANSWER, told)
+
+
+def _close_aside(
+    engine: Engine, seconds: float | None, told: Callable[[OSError | None], None]
+) -> None:
+    def run() -> None:
         error = None
         try:
+            if not wait_answered(engine, seconds):
+                told(None)
+                wait_answered(engine, None)
             engine.device.close()
         except OSError as caught:
             error = caught
         told(error)
 
     name = f"dlm-locks close {engine.name}"
-    threading.Thread(target=close, name=name, daemon=True).start()
+    threading.Thread(target=run, name=name, daemon=True).start()
 
 
 def close_within(engine: Engine, timeout: float) -> bool:
-    """Close the file; False when that takes longer, it then goes on by itengine."""
+    """Do that; False when it takes longer than the timeout, it then goes on by itself."""
     if not engine.threads:
         return engine.device.submit(DeviceClose(), detached=True).wait(timeout)
     done = threading.Event()

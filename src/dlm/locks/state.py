@@ -281,6 +281,10 @@ class LockState:
         else:
             self._engine.settled(self)
 
+    def _asks(self) -> bool:
+        """Say whether the answer to a request or conversion is out."""
+        return self._op in {REQUEST, CONVERT}
+
     def _lose(self, status: int) -> None:
         """The file is closed or lost, and with it the lock."""
         self._over()

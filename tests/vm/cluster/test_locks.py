@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from dlm.abi.device import LockRequest
 from dlm.locks import Ending, Lockspace, LockTimedOutError
 from dlm.ports import Backend
 from dlm.terms import LockMode
@@ -100,6 +101,9 @@ def test_the_death_of_a_node(three: Guests) -> None:
             except LockTimedOutError as error:
                 endings.add(error.ending)
         assert endings == {Ending.LEFT}
+        with Lockspace.open(three.process(1), NAME) as quitter:
+            for name in names:
+                quitter.submit(LockRequest(mode=EX, name=f"{name}, too".encode()))
         for node in (1, 2):
             three.control(node).lockspace(NAME).stop()
         for node in (1, 2):
@@ -109,6 +113,6 @@ def test_the_death_of_a_node(three: Guests) -> None:
         lock.convert(LockMode.PR, timeout=PATIENCE)
         assert not lock.value_valid
         lock.unlock()
-        for name in names:
+        for name in (*names, *(f"{name}, too" for name in names)):
             for other in (space, Lockspace.open(three.process(1), NAME)):
                 other.lock(name, timeout=PATIENCE).unlock(timeout=PATIENCE)
