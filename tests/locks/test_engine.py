@@ -306,6 +306,23 @@ def test_what_no_node_answers_is_not_cancelled(script: Script, space: Lockspace)
     assert script.commands() == ["LOCK", "LOCK"]
 
 
+def test_a_probe_is_no_lock_of_the_program(script: Script, space: Lockspace) -> None:
+    """A release right after a timeout is not refused because of what the engine asked itself."""
+
+    def react(request: LockRequest) -> int:
+        if request.flags & LockFlag.EXPEDITE:
+            script.result(script.written[0])  # granted at the last moment
+            return PROBE
+        if request.command == Command.UNLOCK:
+            script.result(request, -EUNLOCK)
+        return 1
+
+    script.react = react
+    space.lock("a", timeout=0.05).unlock()
+    assert len(space._engine.entries()) == 1  # no node has answered the probe
+    assert not space._engine.has_locks()
+
+
 def test_what_a_stop_left_is_undone_however_busy_the_lock_is(
     script: Script, space: Lockspace
 ) -> None:

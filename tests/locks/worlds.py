@@ -192,7 +192,7 @@ class EmulatedWorld(Places):
     """A cluster in this process, on a virtual clock."""
 
     def __init__(
-        self, nodes: tuple[int, ...] = (1,), *, kernel: str = "6.1", strict: bool = False
+        self, nodes: tuple[int, ...] = (1,), *, kernel: str = "6.1", strict: bool = True
     ) -> None:
         from dlm.emulator import Cluster  # noqa: PLC0415 - the kernel's guest need not load it
 
@@ -237,7 +237,7 @@ class ServedWorld(Places):
         from tests.served import Served  # noqa: PLC0415 - the same
 
         super().__init__(nodes)
-        cluster = Cluster({f"node{n}": ADDRESSES[n] for n in nodes})
+        cluster = Cluster({f"node{n}": ADDRESSES[n] for n in nodes}, strict=True)
         ports = {f"node{node}": cluster.node(f"node{node}").process for node in nodes}
         self._threads: list[Later] = []
         self.served = Served(cluster, ports)

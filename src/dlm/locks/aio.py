@@ -18,7 +18,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from dlm.locks import api, flows, space
+from dlm.locks import api, arguments, space
 from dlm.locks.engine import Engine
 from dlm.locks.errors import (
     Ending,
@@ -57,7 +57,9 @@ class Lockspace:
         self._engine = engine
         self.loop = asyncio.get_running_loop()
         self._todo: deque[Operation[Any] | asyncio.Future[None]] = deque()  # Any: whichever
+        """What the loop is to let go on."""
         self._scheduled = False
+        """Whether it knows."""
         self._watched: dict[int, None] = {}
         if isinstance(engine.jobs, SeamJobs):
             engine.jobs.on_sleep = self._watch_job
@@ -111,14 +113,14 @@ class Lockspace:
             await _finish(pending, "close", engine.name, timeout)
             return
         done: asyncio.Future[None] = self.loop.create_future()
-        engine.close_aside(lambda _: self.woken(done))
+        space.close_aside(engine, lambda _: self.woken(done))
         await _within(done, "close", engine.name, timeout)
 
     async def release(self, force: bool = False, *, timeout: float | None = None) -> None:
         """Close the file and remove the lockspace; see ``dlm.locks.Lockspace.release``."""
         engine = self._engine
         engine.check_open()
-        if not force and engine.entries():
+        if not force and engine.has_locks():
             text = f"release {engine.name}: it has locks of this very program"
             raise LockBusyError(errno.EBUSY, text, engine.name)
         await self.close(timeout)
@@ -166,8 +168,8 @@ class Lockspace:
         raw = name.encode() if isinstance(name, str) else bytes(name)
         given = 0
         if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
-            raw = flows.resource_name(raw)
-            mode, given = flows.checked_mode(mode), flows.checked_flags(flags)
+            raw = arguments.resource_name(raw)
+            mode, given = arguments.checked_mode(mode), arguments.checked_flags(flags)
         lock = Lock(self, raw, 0)
         if value_block:
             lock._bits = _VALUE_BLOCK
@@ -211,7 +213,7 @@ class Lockspace:
 
     def mutex(self, name: str | bytes, mode: LockMode = _EX) -> Mutex:
         """Return an object with the habits of ``asyncio.Lock``; nothing is asked for yet."""
-        return Mutex(self, flows.resource_name(name), flows.checked_mode(mode))
+        return Mutex(self, arguments.resource_name(name), arguments.checked_mode(mode))
 
     def locks(self) -> list[Lock]:
         """Return the locks that are held, oldest first."""
@@ -233,7 +235,7 @@ class Lockspace:
         value_block: bool = False,
     ) -> Lock:
         """Take over an orphan; see ``dlm.locks.Lockspace.adopt``. That never sleeps."""
-        raw, wanted = flows.resource_name(name), flows.checked_mode(mode)
+        raw, wanted = arguments.resource_name(name), arguments.checked_mode(mode)
 
         def kind(_: Engine, name: bytes, bits: int) -> Lock:
             return Lock(self, name, bits)
@@ -261,7 +263,9 @@ class Lockspace:
                 errors.append(error)
             self.woken(done)
 
-        engine.jobs.put(Job(None, _ERRAND, data, told))
+        job = Job(None, _ERRAND, data)
+        job.told = told
+        engine.jobs.put(job)
         await done
         if errors:
             number = -(errors[0].errno or errno.EIO)
@@ -276,8 +280,11 @@ class Lockspace:
     def woken(self, what: Operation[Any] | asyncio.Future[None]) -> None:  # Any: whichever
         """Have an operation go on, or a future finished, in the loop; from any thread."""
         self._todo.append(what)
-        if self._scheduled:
-            return
+        if not self._scheduled:
+            self._tell_loop()
+
+    def _tell_loop(self) -> None:
+        """See to it that the loop does what is to do; from any thread."""
         jobs = self._engine.jobs
         if isinstance(jobs, ThreadJobs) and jobs.ident == get_ident():
             jobs.after_batch[self._schedule] = None  # a loop is slow to wake: not for each one

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from dlm.abi.device import Command, LockRequest, pack_lock
-from dlm.locks import flows, space
+from dlm.locks import arguments, flows, space
 from dlm.locks.engine import Engine
 from dlm.locks.errors import (
     Ending,
@@ -28,6 +28,7 @@ from dlm.locks.errors import (
 )
 from dlm.locks.lock import Lock, adopt, run
 from dlm.locks.raw import NOT_PLAIN, Completion, RawLock, RawLocks
+from dlm.locks.results import EVERYTHING
 from dlm.locks.space import DEFAULT, MODE, Orphan
 from dlm.locks.state import REQUEST, Bit
 from dlm.ports import Backend, Pending
@@ -109,7 +110,7 @@ class Lockspace:
         if timeout is None:
             with suppress(OSError) if lost else nullcontext():  # then nothing is left to close
                 engine.device.close()
-        elif not engine.close_within(timeout):
+        elif not space.close_within(engine, timeout):
             text = f"close {engine.name}: timed out; it goes on by itself"
             raise LockTimedOutError(text, Ending.LEFT, engine.name)
 
@@ -123,7 +124,7 @@ class Lockspace:
         """
         engine = self._engine
         engine.check_open()
-        if not force and engine.entries():
+        if not force and engine.has_locks():
             text = f"release {engine.name}: it has locks of this very program"
             raise LockBusyError(errno.EBUSY, text, engine.name)
         self.close(timeout)
@@ -171,15 +172,15 @@ class Lockspace:
         ``name`` has at most 64 bytes; a text is taken as UTF-8. Past the ``timeout`` in seconds the
         request is cancelled, and ``LockTimedOutError`` says whether that is over; a grant that was
         faster is returned. ``flags`` such as NOQUEUE (``WouldBlockError``), NOQUEUEBAST, EXPEDITE,
-        HEADQUE, NOORDER, ALTPR, ALTCW. ``value_block`` asks for the resource's value block.
+        HEADQUE, NOORDER, ALTPR or ALTCW. ``value_block`` asks for the resource's value block.
         ``persistent``: the lock stays when this process ends, as an orphan that ``adopt`` finds.
         While locking is suspended a request without timeout sleeps uninterruptibly.
         """
         raw = name.encode() if isinstance(name, str) else bytes(name)
         given = 0
         if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
-            raw = flows.resource_name(raw)
-            mode, given = flows.checked_mode(mode), flows.checked_flags(flags)
+            raw = arguments.resource_name(raw)
+            mode, given = arguments.checked_mode(mode), arguments.checked_flags(flags)
         engine = self._engine
         lock = Lock(engine, raw, 0)
         if value_block:
@@ -240,7 +241,7 @@ class Lockspace:
 
     def mutex(self, name: str | bytes, mode: LockMode = _EX) -> Mutex:
         """Return an object with the habits of ``threading.Lock``; nothing is asked for yet."""
-        return Mutex(self, flows.resource_name(name), flows.checked_mode(mode))
+        return Mutex(self, arguments.resource_name(name), arguments.checked_mode(mode))
 
     def locks(self) -> list[Lock]:
         """Return the locks that are held, oldest first."""
@@ -267,7 +268,7 @@ class Lockspace:
         object (see ``locks()``) until it is closed. Raises ``NoLockError``: there is none (ENOENT),
         none in this mode (EAGAIN).
         """
-        raw, wanted = flows.resource_name(name), flows.checked_mode(mode)
+        raw, wanted = arguments.resource_name(name), arguments.checked_mode(mode)
         return adopt(self._engine, Lock, raw, wanted, lock_id, value_block)
 
     def purge(self, nodeid: int = 0, pid: int = 0) -> None:
@@ -298,9 +299,10 @@ class Lockspace:
         A LOCK, with CONVERT or ORPHAN or neither, or an UNLOCK, with CANCEL or not, with any other
         flags. Its addresses are replaced. ``callback(completion)`` is called in ``dispatch()``. The
         write sleeps while locking is suspended. Raises what the kernel refuses it with;
-        ``NoLockError`` for the id of a lock that was not made here, and EINVAL for PERSISTENT on a
-        new request: both can hang or corrupt a kernel. So can CANCEL or FORCEUNLOCK of what no node
-        has answered: that is asked first, and ``LockBusyError`` if none does within a second.
+        ``NoLockError`` for the id of a lock that was not made here, and EINVAL for what can hang or
+        corrupt a kernel: PERSISTENT on a new request; FORCEUNLOCK or TIMEOUT on a LOCK; ALTPR and
+        ALTCW together, or either on a conversion. So can CANCEL or FORCEUNLOCK of what no node has
+        answered: that is asked first, and ``LockBusyError`` if none does within a second.
         """
         engine, raw = self._engine, self._raw
         if request.__class__ is not LockRequest:
@@ -367,7 +369,7 @@ class Lockspace:
             engine.check_open()
         if not engine.threads:
             engine.jobs.look()
-        count = engine.collect(raw) if raw._op else engine.collect()
+        count = engine.collect(raw if raw._op else EVERYTHING)
         if raw.completed or raw.blocked:
             raw.make_calls()
         if not engine.threads:

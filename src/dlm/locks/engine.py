@@ -1,47 +1,38 @@
-"""The core of dlm.locks: one open file on a lockspace, shared by threads and tasks.
+"""The core of dlm.locks: the operations of locks on one open file, shared by threads and tasks.
 
-Decides: who reads the file, whom a result wakes, what becomes of an operation nobody waits for any
-more, what a fork and a lost file mean.
+Decides: what is written when an operation begins, what becomes of one that nobody waits for any
+more, when a CANCEL may be written, what a close and a fork mean.
 May not know: which backend it has; how a face waits (dlm.locks.api, dlm.locks.aio).
-Mirrors: libdlm's own thread and its dispatcher; results are fs/dlm/user.c, device_read().
+Mirrors: fs/dlm/user.c, device_write(); the hazards of fs/dlm/lock.c (docs/hazards.md).
 
-Nobody owns the reading. Whoever has begun an operation reads until its own result has come, under a
-mutex that is held for no sleep, and hands to others what is theirs. Only who must wait sleeps: one
-of the waiting threads, the leader, on the file; the others, its followers, each on a lock of its
-own; a leader that leaves wakes a follower. An uncontended operation thus costs one write and one
-read and no switch of threads. Results that no waiting thread will read, those of tasks and of
-forsaken operations and blocking ASTs for callbacks, are read by the thread of dlm.locks.jobs.
+Results that no waiting thread will read, those of tasks and of forsaken operations and blocking
+ASTs for callbacks, are read by the thread of dlm.locks.jobs; the others: dlm.locks.results.
 """
 
 from __future__ import annotations
 
 import errno
-import itertools
 import os
-import select
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
 
-from dlm.abi.device import RESULT_SIZE_MAX, Command, pack_lock, unpack_result
+from dlm.abi.device import Command, pack_lock
 from dlm.abi.texts import directory_name
 from dlm.locks.calls import CallThread
-from dlm.locks.errors import LOST, LockError, LockspaceLostError, failure
+from dlm.locks.errors import LockError, failure
 from dlm.locks.jobs import Job, SeamJobs, ThreadJobs
-from dlm.locks.state import CONVERT, NO_VALUE, NOTHING, REQUEST, SETTLING, UNLOCK, Bit, LockState
-from dlm.ports import Backend, Device, DeviceClose
-from dlm.terms import ECANCEL, VALUE_BLOCK_SIZE, LockFlag, LockMode, RecoverStatus
+from dlm.locks.probes import NO_ANSWER, Probe
+from dlm.locks.results import Results
+from dlm.locks.state import CONVERT, NOTHING, REQUEST, SETTLING, UNLOCK, Bit, LockState
+from dlm.ports import Backend, Device
+from dlm.terms import ECANCEL, LockFlag, LockMode, RecoverStatus
 
 _GONE = frozenset({errno.EIO, errno.ECONNRESET, errno.EPIPE, errno.ENODEV})
 """What a write raises when there is nobody any more to write to."""
-
-_TOKEN_BITS = 40
-_TOKENS = 1 << _TOKEN_BITS
-"""The first number that results of a lock carry: nobody else's look like them."""
 
 PATIENCE = 0.5
 """Seconds that a close gives those who sleep on the file."""
@@ -49,106 +40,29 @@ PATIENCE = 0.5
 GRACE = 0.05
 """Seconds that it gives those who are about to write, though they may sleep in that."""
 
-NO_ANSWER = 1.0
-"""Seconds after which the node is taken for dead that has not answered a probe."""
-
 CANCEL = 5
 """A job's ``op`` that begins no operation of its lock."""
 
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
-_CANCEL, _EXPEDITE = int(LockFlag.CANCEL), int(LockFlag.EXPEDITE)
+_CANCEL = int(LockFlag.CANCEL)
 _REQUEST, _CONVERT = REQUEST, CONVERT
 _WATCHED, _DOOMED, _CANCELLING = int(Bit.WATCHED), int(Bit.DOOMED), int(Bit.CANCELLING)
 _VALUE_BLOCK = int(Bit.VALUE_BLOCK)
 _CANCEL_OUT, _REFUSED = int(Bit.CANCEL_OUT), int(Bit.REFUSED)
 _PER_OPERATION = ~(_CANCELLING | _CANCEL_OUT | _REFUSED)
-_NL = int(LockMode.NL)
-
-
-class Entry(Protocol):
-    """What results are for: a lock, or the low level's own kind of it."""
-
-    _id: int
-
-    def _took(
-        self, status: int, lock_id: int, flags: int, bast_mode: int, value: bytes | None
-    ) -> None:
-        """Take in a result, under the mutex."""
-
-    def _lose(self, status: int) -> None:
-        """No result will come any more."""
-
-
-class Ends(Protocol):
-    """What is to end: ``_op`` is 0 when it has."""
-
-    @property
-    def _op(self) -> int: ...
-
-
-class Everything:
-    """What never ends: whoever collects for it reads all that is there."""
-
-    _op = 1
-
-
-EVERYTHING = Everything()
-
-
-class Waited(Ends, Protocol):
-    """What can be waited for."""
-
-    _job: Job | None
-    _wake: Callable[[], None] | None
-
-
-class Probe(LockState):
-    """A request by which we learn that what was asked of a resource before has been answered.
-
-    Quirk: a request that is cancelled before its master or directory node has answered, or a
-    conversion whose master then dies, is half forgotten (Linux 5.10 to 7.2 fs/dlm/lock.c,
-    receive_lookup_reply(), dlm_recover_waiters_pre(), dlm_recover_waiters_post()): when the answer
-    or a recovery has come, others who want the resource hang, or the node panics. Nothing tells
-    user space whether there was an answer. But a request for NL with EXPEDITE waits for no lock,
-    and is not answered before the one that finds the resource's master out: it has the same way to
-    go, or stands behind it (set_master(): res_first_lkid). So it is made, and dropped, and only
-    then the CANCEL.
-    """
-
-    __slots__ = ("since",)
-
-    def __init__(self, engine: Engine, name: bytes) -> None:
-        super().__init__(engine, name, _WATCHED | _DOOMED)
-        self.since = engine.backend.now()
-        """When it was begun, on the backend's clock."""
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-class Engine:
-    """An open file on a lockspace, its locks, and those who wait for results."""
+class Engine(Results):
+    """An open file on a lockspace, and the operations of its locks."""
 
     def __init__(self, backend: Backend, name: str, device: Device, *, threads: bool) -> None:
-        self.backend = backend
-        self.name = name
-        self.threads = threads
+        super().__init__(backend, name, device, threads=threads)
         self.watching = 0
         """Operations and callbacks whose results the thread of the jobs is to read."""
-        self.closed = 0
-        """0, or the status that every operation is answered with from now on."""
-        self.device = device
-        self._write = device.write
-        self._read = device.read
         self._shut = False
-        self._mutex = threading.Lock()
-        self.tokens = itertools.count(_TOKENS)
-        self.table: dict[int, Entry] = {}
-        self.writing: list[int] = []
-        """Who writes here and now: a closed file's number may mean another one soon."""
-        self._leading = False
-        self.led: Waited | None = None
-        self.followers: dict[threading.Lock, Waited | None] = {}
         self._probes: dict[LockState, Probe] = {}
         """Locks whose operation is to be cancelled once it has been answered."""
         self._jobs: ThreadJobs | SeamJobs
@@ -156,24 +70,19 @@ class Engine:
         if threads:
             self._jobs = ThreadJobs(self, device)
             self._calls = CallThread(name)
-            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._poll = select.poll()
-            self._poll.register(device.fileno(), select.POLLIN)
-            self._poll.register(self._bell, select.POLLIN)
         else:
             self._jobs = SeamJobs(self, device)
             self._calls = deque()
-            self._bell = -1
         _engines.add(self)
+
+    def look(self) -> None:
+        """Take notice of writes that have returned meanwhile, where nobody else does."""
+        self._jobs.look()
 
     @property
     def jobs(self) -> ThreadJobs | SeamJobs:
         """Who makes the writes that may sleep."""
         return self._jobs
-
-    def next_token(self) -> int:
-        """Return what results of the next lock will carry."""
-        return next(self.tokens)
 
     # ---- operations -----------------------------------------------------------------------------
 
@@ -255,174 +164,6 @@ class Engine:
         said = f"{doing} of {lock._name!r}"
         return failure(status, said, self.name, lock._name, lock._id or None)
 
-    # ---- reading --------------------------------------------------------------------------------
-
-    def collect(self, waited: Ends = EVERYTHING) -> int:
-        """Read until what is waited for has ended, or nothing is left; return how many results."""
-        with self._mutex:
-            return self._collect(waited)
-
-    def _collect(self, waited: Ends) -> int:
-        count = 0
-        while waited._op:
-            try:
-                data = self._read(RESULT_SIZE_MAX)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self._lose(error)
-                break
-            token, status, lock_id, flags, bast_mode, at = unpack_result(data)
-            entry = self.table.get(token)
-            if entry is not None and not at:  # nearly all of them
-                entry._took(status, lock_id, flags, bast_mode, None)
-            else:
-                self._hand(token, status, lock_id, flags, bast_mode, at, data)
-            count += 1
-        return count
-
-    def _hand(
-        self,
-        token: int,
-        status: int,
-        lock_id: int,
-        flags: int,
-        bast_mode: int,
-        at: int,
-        data: bytes,
-    ) -> None:
-        entry = self.table.get(token)
-        if entry is None:
-            entry = None if token >> _TOKEN_BITS == 1 else self._find(lock_id)
-            if entry is None:
-                return
-        value = data[at : at + VALUE_BLOCK_SIZE] if at else None
-        entry._took(status, lock_id, flags, bast_mode, value)
-
-    def _find(self, lock_id: int) -> Entry | None:
-        # An operation of another process on our lock replaces what its results carry (Linux 6.1
-        # fs/dlm/user.c, dlm_user_convert()), and they come to us.
-        for entry in tuple(self.table.values()):
-            if entry._id == lock_id:
-                return entry
-        return None
-
-    def _lose(self, error: OSError) -> None:
-        """The file is of no use any more: everything that waits ends."""
-        if not self.closed:
-            self.closed = -((error.errno or errno.EIO) | LOST)
-        table, self.table = self.table, {}
-        for entry in table.values():
-            entry._lose(self.closed)
-
-    def add(self, token: int, entry: Entry) -> None:
-        """Expect results for an entry of the low level."""
-        with self._mutex:
-            if self.closed:
-                raise failure(self.closed, "operation", self.name)
-            self.table[token] = entry
-
-    def drop(self, token: int) -> None:
-        """Expect none any more."""
-        self.table.pop(token, None)
-
-    def write(self, data: bytes, doing: str) -> int:
-        """Write a request that is no lock's operation, here and now."""
-        writer = next(self.tokens)
-        self.writing.append(writer)
-        try:
-            self.check_open()
-            return self._write(data)
-        except LockError:
-            raise
-        except OSError as error:
-            number = -(error.errno or errno.EIO)
-            raise failure(self.closed or number, doing, self.name) from error
-        finally:
-            self.writing.remove(writer)
-
-    def entries(self) -> list[Entry]:
-        """Return everything that results may come for."""
-        with self._mutex:
-            return list(self.table.values())
-
-    # ---- waiting --------------------------------------------------------------------------------
-
-    def wait(self, lock: Waited, seconds: float | None) -> None:
-        """Wait until the lock's operation has ended, or so many seconds of the backend's clock."""
-        end = None if seconds is None else self.backend.now() + seconds
-        try:
-            while lock._op:
-                gate = None
-                with self._mutex:
-                    self._collect(lock)
-                    if not lock._op:
-                        return
-                    if self._leading and self.threads:
-                        gate = threading.Lock()
-                        gate.acquire()
-                        self.followers[gate] = lock
-                    else:
-                        self._leading = True
-                        self.led = lock
-                if gate is None:
-                    self._lead(lock, end)
-                else:
-                    self._follow(gate, end)
-                if end is not None and self.backend.now() >= end:
-                    return
-        finally:
-            with self._mutex:
-                if self.followers and not self._leading:
-                    gate = next(iter(self.followers))
-                    del self.followers[gate]
-                    gate.release()
-
-    def _follow(self, gate: threading.Lock, end: float | None) -> None:
-        """Sleep until the operation has ended, the time has passed, or somebody must lead."""
-        try:
-            gate.acquire(timeout=-1 if end is None else max(0.0, end - self.backend.now()))
-        finally:
-            with self._mutex:
-                self.followers.pop(gate, None)
-
-    def _lead(self, lock: Waited, end: float | None) -> None:
-        """Sleep on the file until the operation has ended or the time has passed."""
-        left = None
-        try:
-            while lock._op:
-                if end is not None and (left := end - self.backend.now()) <= 0:
-                    return
-                self._sleep(lock, left)
-                with self._mutex:
-                    self.led = None  # here and now nobody need ring
-                    self._collect(lock)
-                    self.led = lock
-        finally:
-            with self._mutex:
-                self._leading = False
-                self.led = None
-
-    def _sleep(self, lock: Waited, left: float | None) -> None:
-        if self.threads:
-            self._poll.poll(None if left is None else left * 1000)
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._bell)
-            return
-        self._jobs.look()
-        if not lock._op:
-            return
-        job = lock._job
-        try:
-            if job is not None and job.pending is not None:
-                job.pending.wait(left)
-            else:
-                self.device.poll(left)
-        except OSError as error:
-            with self._mutex:
-                self._lose(error)
-        self._jobs.look()
-
     def settled(self, lock: LockState) -> None:
         """A lock's operation has ended (its ``_op`` is ``NOTHING``): tell who waits."""
         bits = lock._bits
@@ -433,19 +174,6 @@ class Engine:
             self._undo(lock)
         if lock._wake is not None or self.led is not None or self.followers:
             self.tell(lock)
-
-    def tell(self, waited: Waited) -> None:
-        """Wake whoever waits for what has ended; the mutex is held."""
-        if waited is self.led and self._bell >= 0:
-            os.eventfd_write(self._bell, 1)
-        if self.followers:
-            for gate in [gate for gate, what in self.followers.items() if what is waited]:
-                del self.followers[gate]
-                gate.release()
-        wake = waited._wake
-        if wake is not None:
-            waited._wake = None
-            wake()
 
     # ---- operations that nobody waits for any more ----------------------------------------------
 
@@ -530,14 +258,17 @@ class Engine:
         self.wait(probe, NO_ANSWER)
         return bool(ended)
 
+    def has_locks(self) -> bool:
+        """Say whether there are locks of the program's, or requests for some."""
+        return any(not isinstance(entry, Probe) for entry in self.entries())
+
     def ask(self, probe: Probe, then: Callable[[], None]) -> None:
         """Have ``then`` called when a probe has been answered; now as then the mutex is held."""
         probe._op = _REQUEST
         probe._wake = then
         self.table[probe._token] = probe
         self.watching += 1
-        data = pack_lock(_LOCK, _NL, _EXPEDITE, 0, probe._token, NO_VALUE, probe._name)
-        self._put(Job(probe, _REQUEST, data))
+        self._put(Job(probe, _REQUEST, probe.request()))
 
     def _put_cancel(self, lock: LockState) -> None:
         # The mutex is held, and the job may be made at once (SeamJobs): bits first, see begin_job.
@@ -651,16 +382,6 @@ class Engine:
         except (OSError, ValueError):
             return True
 
-    def check_open(self) -> None:
-        """Raise what every operation ends with once the file is closed or lost."""
-        if self.closed:
-            raise failure(self.closed, "operation", self.name)
-
-    def lost(self) -> LockspaceLostError | None:
-        """Return what ended the file, unless it was closed here."""
-        found = failure(self.closed, "operation", self.name) if self.closed else None
-        return found if isinstance(found, LockspaceLostError) else None
-
     def shut(self) -> bool:
         """End everything that waits and let go of all but the file, which the caller closes.
 
@@ -693,28 +414,6 @@ class Engine:
                 os.close(self._bell)
                 self._bell = -1
         return True
-
-    def close_aside(self, told: Callable[[OSError | None], None]) -> None:
-        """Close the file where nobody has to wait for it; ``told`` is called in a thread."""
-
-        def close() -> None:
-            error = None
-            try:
-                self.device.close()
-            except OSError as caught:
-                error = caught
-            told(error)
-
-        name = f"dlm-locks close {self.name}"
-        threading.Thread(target=close, name=name, daemon=True).start()
-
-    def close_within(self, timeout: float) -> bool:
-        """Close the file; False when that takes longer, it then goes on by itself."""
-        if not self.threads:
-            return self.device.submit(DeviceClose(), detached=True).wait(timeout)
-        done = threading.Event()
-        self.close_aside(lambda _: done.set())
-        return done.wait(timeout)
 
     def disown(self) -> None:
         """In the child of a fork(2): be closed, and let go of the copy of the file."""

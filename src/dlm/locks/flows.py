@@ -14,9 +14,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Generator
 
-from dlm.locks.errors import Ending, LockTimedOutError, usage
+from dlm.locks.errors import Ending, LockTimedOutError
 from dlm.locks.state import CONVERT, UNLOCK, Bit, LockState
-from dlm.terms import ECANCEL, EUNLOCK, RESOURCE_NAME_MAX, LockFlag, LockMode
+from dlm.terms import ECANCEL, EUNLOCK, LockFlag, LockMode
 
 Flow = Generator[float | None, None, None]
 Wake = Callable[[], None] | None
@@ -30,57 +30,12 @@ FIRST_TRY, LAST_TRY = 0.001, 0.1
 BUSY_TIME = 10.0
 """Seconds after which EBUSY is believed."""
 
-_ELSEWHERE = (
-    LockFlag.CANCEL
-    | LockFlag.CONVERT
-    | LockFlag.ORPHAN
-    | LockFlag.PERSISTENT
-    | LockFlag.VALBLK
-    | LockFlag.IVVALBLK
-    | LockFlag.FORCEUNLOCK
-    | LockFlag.TIMEOUT
-)
-"""Flags that have arguments or verbs of their own."""
-
-_NOT_HERE = int(_ELSEWHERE)
-
 # Plain numbers: an operation of IntFlag's costs as much as a third of a lock.
 _PIN = int(LockFlag.CONVERT | LockFlag.PERSISTENT)
 _CONVERT_FLAG, _PERSISTENT_FLAG = int(LockFlag.CONVERT), int(LockFlag.PERSISTENT)
 _VALBLK, _IVVALBLK = int(LockFlag.VALBLK), int(LockFlag.IVVALBLK)
 _VALUE_BLOCK, _PERSISTENT = int(Bit.VALUE_BLOCK), int(Bit.PERSISTENT)
 _OVER, _REFUSED = int(Bit.OVER), int(Bit.REFUSED)
-
-
-# ---- arguments ----------------------------------------------------------------------------------
-
-
-def resource_name(name: str | bytes) -> bytes:
-    """Return a resource's name as bytes; raises EINVAL for one that is too long."""
-    raw = name.encode() if isinstance(name, str) else bytes(name)
-    if len(raw) > RESOURCE_NAME_MAX:
-        text = f"a resource's name has at most {RESOURCE_NAME_MAX} bytes, not {len(raw)}"
-        raise usage(text, name=raw)
-    return raw
-
-
-def checked_mode(mode: int) -> LockMode:
-    """Return a lock mode; raises EINVAL for any other number."""
-    if mode.__class__ is LockMode:
-        return mode
-    try:
-        return LockMode(mode)
-    except ValueError:
-        raise usage(f"{mode!r} is no lock mode") from None
-
-
-def checked_flags(flags: int) -> int:
-    """Return flags as a number; raises EINVAL for those that have arguments of their own."""
-    number = int(flags)
-    if number & _NOT_HERE:
-        names = " ".join(flag.name or "" for flag in LockFlag if flag & number & _NOT_HERE)
-        raise usage(f"not as a flag, there are arguments and methods for it: {names}")
-    return number
 
 
 # ---- operations ---------------------------------------------------------------------------------

@@ -41,21 +41,15 @@ class Job:
     Or, with ``told``, for none: that is called with what write(2) returned or raised.
     """
 
-    __slots__ = ("begun", "data", "lock", "op", "pending", "told")
+    # Class-wide until they are set, for one is made for every operation of a task.
+    begun = False
+    pending: Pending | None = None
+    told: Callable[[int, OSError | None], None] | None = None
 
-    def __init__(
-        self,
-        lock: LockState | None,
-        op: int,
-        data: bytes,
-        told: Callable[[int, OSError | None], None] | None = None,
-    ) -> None:
+    def __init__(self, lock: LockState | None, op: int, data: bytes) -> None:
         self.lock = lock
         self.op = op
         self.data = data
-        self.begun = False
-        self.pending: Pending | None = None
-        self.told = told
 
 
 class ThreadJobs:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from dlm.abi.device import Command, pack_lock
-from dlm.locks import flows, space
+from dlm.locks import arguments, flows, space
 from dlm.locks.engine import Engine
 from dlm.locks.errors import LockError, NoLockError
 from dlm.locks.state import CONVERT, MODES, UNLOCK, Bit, LockState
@@ -46,7 +46,7 @@ class Lock(LockState):
         """Convert the lock to another mode, and wait until that is granted.
 
         ``timeout`` in seconds; past it the conversion is cancelled. ``flags`` such as NOQUEUE,
-        QUECVT, NODLCKWT, CONVDEADLK (see ``demoted``), ALTPR, ALTCW. On every error but a lost or
+        QUECVT, NODLCKWT, CONVDEADLK (see ``demoted``). On every error but a lost or
         closed lockspace the lock is held in its old mode: ``DeadlockError``, ``WouldBlockError``,
         ``LockTimedOutError``, ``LockCancelledError``, ``LockBusyError`` (another thread is at it),
         ``NoLockError`` (it has ended).
@@ -55,7 +55,10 @@ class Lock(LockState):
         if mode.__class__ is LockMode and not flags:
             wanted, given = mode, 0
         else:
-            wanted, given = flows.checked_mode(mode), flows.checked_flags(flags)
+            wanted, given = (
+                arguments.checked_mode(mode),
+                arguments.checked_flags(flags, converts=True),
+            )
         aside = timeout is not None
         try:
             if aside or self._bits & _SPECIAL or self._mode is None:

@@ -14,7 +14,7 @@ from contextvars import Context, copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dlm.locks import flows
+from dlm.locks import arguments, flows
 from dlm.locks.errors import LockError
 from dlm.locks.state import MODES, REQUEST, Bit, LockState
 from dlm.terms import EUNLOCK, LockFlag, LockMode
@@ -29,13 +29,18 @@ _NEW, _PLAIN, _NOT_PLAIN = range(3)
 T = TypeVar("T")
 
 
+# Calling super() costs as much as what it is called for.
+_init_lock = LockState.__init__
+_init_future = asyncio.Future.__init__
+
+
 class Lock(LockState):
     """A granted lock; leaving its ``async with`` block unlocks it."""
 
     __slots__ = ("_face", "_listeners")
 
     def __init__(self, face: Lockspace, name: bytes, bits: int) -> None:
-        super().__init__(face._engine, name, bits)
+        _init_lock(self, face._engine, name, bits)
         self._face = face
         self._listeners: list[_Listener] | None = None
 
@@ -43,8 +48,8 @@ class Lock(LockState):
         self, mode: LockMode, *, timeout: float | None = None, flags: LockFlag = _NO_FLAGS
     ) -> Operation[None]:
         """Convert the lock to another mode; to be awaited; see ``dlm.locks.Lock.convert``."""
-        given = flows.checked_flags(flags) if flags else 0
-        return _Conversion(self, timeout, flows.checked_mode(mode), given)
+        given = arguments.checked_flags(flags, converts=True) if flags else 0
+        return _Conversion(self, timeout, arguments.checked_mode(mode), given)
 
     def unlock(self, *, invalidate: bool = False, timeout: float | None = None) -> Operation[None]:
         """Unlock, after what is under way for the lock; to be awaited.
@@ -140,9 +145,6 @@ class _Listener:
                 lock._engine.watch_always(-1)
 
 
-_init_future = asyncio.Future.__init__  # super() costs as much as it does
-
-
 class Operation(asyncio.Future[T]):
     """An operation on a lock, to be awaited: it begins when somebody first does.
 
@@ -230,7 +232,10 @@ class Operation(asyncio.Future[T]):
 
     def wake(self) -> None:
         """Go on, in the loop; from any thread."""
-        self._lock._face.woken(self)
+        face = self._lock._face
+        face._todo.append(self)
+        if not face._scheduled:
+            face._tell_loop()
 
     def go_on(self) -> None:
         """The lock's operation has ended; called by the loop itself, inside no task."""
@@ -359,6 +364,12 @@ class _Conversion(Operation[None]):
         lock, mode, flags = self._lock, self._mode, self._flags
         self._turn = flows.start_convert(lock, mode, flags, aside=True, wake=self.wake)
 
+    def go_on(self) -> None:
+        """As every operation; but of what another one has followed the flow knows the end."""
+        if self._lock._turn != self._turn:
+            self._leave_plain()
+        super().go_on()
+
     def _make_flow(self) -> flows.Flow:
         lock, mode, flags = self._lock, self._mode, self._flags
         return flows.converting(lock, self._turn, self._deadline, mode, flags, aside=True)
@@ -381,8 +392,8 @@ class _Unlocking(Operation[None]):
 
     def _begin(self) -> None:
         lock = self._lock
-        flows.check_held(lock, "unlock")
         if lock._op:  # something is under way: the flow waits for it
+            flows.check_held(lock, "unlock")
             self.step()
         else:
             self._started = True

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dlm.abi.device import (
@@ -27,7 +28,7 @@ from dlm.abi.texts import directory_name
 from dlm.locks.engine import Engine
 from dlm.locks.errors import LockBusyError, LockError, NoLockspaceError, usage
 from dlm.locks.state import NO_VALUE
-from dlm.ports import Backend, Device, DeviceWrite, Pending
+from dlm.ports import Backend, Device, DeviceClose, DeviceWrite, Pending
 from dlm.record import Record
 from dlm.terms import (
     LOCKSPACE_NAME_MAX,
@@ -139,6 +140,33 @@ def _begin(backend: Backend, name: str, request: LockspaceRequest) -> Pending:
     pending = device.submit(DeviceWrite(encode_request(request)), detached=True)
     device.close()  # what was submitted has the file for itself
     return pending
+
+
+# ---- close -------------------------------------------------------------------------------------
+
+
+def close_aside(engine: Engine, told: Callable[[OSError | None], None]) -> None:
+    """Close the file where nobody has to wait for it; ``told`` is called in a thread."""
+
+    def close() -> None:
+        error = None
+        try:
+            engine.device.close()
+        except OSError as caught:
+            error = caught
+        told(error)
+
+    name = f"dlm-locks close {engine.name}"
+    threading.Thread(target=close, name=name, daemon=True).start()
+
+
+def close_within(engine: Engine, timeout: float) -> bool:
+    """Close the file; False when that takes longer, it then goes on by itengine."""
+    if not engine.threads:
+        return engine.device.submit(DeviceClose(), detached=True).wait(timeout)
+    done = threading.Event()
+    close_aside(engine, lambda _: done.set())
+    return done.wait(timeout)
 
 
 def refusal(error: OSError, doing: str, name: str) -> LockError:

@@ -240,8 +240,11 @@ class LockState:
             if self._bits & _WATCHED:
                 self._bits &= ~_WATCHED
                 engine.watching -= 1
-            if self._wake is not None or engine.led is not None or engine.followers:
+            if engine.led is not None or engine.followers:
                 engine.tell(self)
+            elif (wake := self._wake) is not None:
+                self._wake = None
+                wake()
             return
         if status == -EUNLOCK and op == UNLOCK and not self._bits & _NOT_PLAIN:
             engine = self._engine
@@ -252,8 +255,11 @@ class LockState:
             if self._bits & _WATCHED:
                 self._bits &= ~_WATCHED
                 engine.watching -= 1
-            if self._wake is not None or engine.led is not None or engine.followers:
+            if engine.led is not None or engine.followers:
                 engine.tell(self)
+            elif (wake := self._wake) is not None:
+                self._wake = None
+                wake()
             return
         if bast_mode:
             self._blocking = max(self._blocking, bast_mode)
