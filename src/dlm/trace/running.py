@@ -72,7 +72,7 @@ class Recorder:
         request = request_of(operation)
         result = self._player.perform(request)
         if request["do"] in _MOVES:
-            self._player.pace()
+            self._player.stage.pace()
         line = {**request, **result}
         self._lines.append(Line(len(self._lines) + 2, line))
         self._keep(line)
