@@ -40,7 +40,7 @@ from tests.locks import libdlm  # noqa: E402
 NAME = "bench"
 ROUNDS = 7
 NO_KERNEL = 4
-NL, EX = LockMode.NL, LockMode.EX
+NL, EX, UNLOCK = LockMode.NL, LockMode.EX, Command.UNLOCK
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Work:
         begin = perf_counter()
         for _ in range(count):
             lock_id = complete(LockRequest(mode=EX, name=name))
-            complete(LockRequest(command=Command.UNLOCK, lock_id=lock_id))
+            complete(LockRequest(command=UNLOCK, lock_id=lock_id))
         return (perf_counter() - begin) / count * 1e6
 
     def pipeline(self, count: int) -> float:

@@ -377,6 +377,7 @@ def test_a_write_that_returns_after_the_next_operation_was_put(
     script.react = react
     thread, ended = in_thread(lambda: space.lock("a", timeout=PATIENCE).unlock(timeout=PATIENCE))
     thread.join(PATIENCE)
+    script.wait_written(2)
     assert ended == [None]
     assert script.commands() == ["LOCK", "UNLOCK"]
 

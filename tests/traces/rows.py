@@ -256,6 +256,6 @@ _NEW = dict.fromkeys(("order", "alternatives", "closing", "nodir", "middle"), _L
 
 TWO_NODES_NOT_RECORDED: dict[str, dict[str, str]] = {
     "6.1": {"leaving": _IDLE, **_NEW},
-    "7.2": {"leaving": _IDLE, **_NEW},
+    "7.2": {"leaving": _IDLE},
 }
 """Stories that no pair of guests of a kernel has a trace of, and why."""

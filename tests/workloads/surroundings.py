@@ -44,6 +44,7 @@ HARMLESS = {
 WEIGHTS = ("0", "1", "7", "-1", "0x10", "2147483647", "2147483648", "x", "1\n", " 1")
 NODEIDS = ("2", "3\n", "0x7", "-4", "077", "2147483647", "2147483648", "x", "", "4294967295")
 NO_DIRECTORY = ("0", "2", "x", "", "-1", " 1", "1")
+"""The last one sets it."""
 COMM_NAMES = ("2", "3", "0x4", "007", "x", "-2", "4294967296", "nine lives")
 
 
@@ -202,7 +203,8 @@ def attribute(world: OneNode) -> Nothing:
         yield from world.put(f"{directory}/id", number)
         yield from world.get(f"{directory}/id")
     elif draw < 0.85:
-        yield from world.put(f"{directory}/nodir", rng.choice(NO_DIRECTORY))
+        texts = NO_DIRECTORY[:-1] if world.theme.claims_values else NO_DIRECTORY
+        yield from world.put(f"{directory}/nodir", rng.choice(texts))
         yield from world.get(f"{directory}/nodir")
     elif draw < 0.95:
         path = f"{directory}/{rng.choice(('recover_status', 'recover_nodeid', 'none'))}"

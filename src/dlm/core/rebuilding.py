@@ -33,7 +33,7 @@ from dlm.core.blocks import (
 )
 from dlm.core.directory import Why, find
 from dlm.core.events import NO_VALUE
-from dlm.core.hazards import LOOKUP_GIVEN_UP, OVERLAP_FORGOTTEN
+from dlm.core.hazards import LOOKUP_GIVEN_UP, OVERLAP_FORGOTTEN, VALUE_WITHOUT_BUFFER
 from dlm.core.locking import grant_pending
 from dlm.core.messages import MessageType, RebuiltLock
 from dlm.core.modes import CR, CW, IV, NL, PR, PW, is_middle_conversion
@@ -266,7 +266,7 @@ def rebuild(state: State, source: int, rebuilt: RebuiltLock) -> tuple[int, int]:
         state.put(resource)
         return 0, -errno.EBADR
     known = _find_copy(resource, source, rebuilt.lock_id)
-    if known is not None and not _is_stale(state, known):
+    if known is not None and (not _is_stale(state, known) or _agrees(known, rebuilt)):
         known.recover_sequence = state.recover_sequence
         return known.lock_id, -errno.EEXIST
     lock = state.locks.create(resource)
@@ -310,9 +310,16 @@ def _find_copy(resource: Resource, source: int, remote_id: int) -> LockBlock | N
 
 
 def _is_stale(state: State, copy: LockBlock) -> bool:
-    # Quirk: a 6.1 kernel purges these only when it comes to the resource itself, and keeps them if
-    # the lock is sent before that: a grant that was dropped with all saved messages is lost then.
     return state.no_directory and copy.recover_sequence != state.recover_sequence
+
+
+def _agrees(copy: LockBlock, rebuilt: RebuiltLock) -> bool:
+    # Quirk: without a directory a kernel drops the copies of before only when it comes to the
+    # resource itself, and keeps those whose lock was sent before that, as the lowest node's are:
+    # their ids and their places on the queues stay. It keeps those too that do not agree any more:
+    # then a grant that was dropped with all saved messages is lost.
+    there = (rebuilt.status, rebuilt.granted_mode, rebuilt.requested_mode)
+    return (int(copy.status), copy.granted_mode, copy.requested_mode) == there
 
 
 # ---- resources made whole -----------------------------------------------------------------------
@@ -325,7 +332,7 @@ def finish_resources(state: State, root: list[Resource]) -> None:
         if resource.is_master:
             if resource.flags & RECOVER_CONVERT:
                 _finish_conversions(state, resource)
-            _finish_value(resource)
+            _finish_value(state, resource)
             if resource.flags & NEW_MASTER2 and (resource.waiting or resource.converting):
                 resource.flags |= RECOVER_GRANT
             count += 1
@@ -356,7 +363,7 @@ def _is_middle(lock: LockBlock) -> bool:
     return lock.granted_mode in (PR, CW)
 
 
-def _finish_value(resource: Resource) -> None:
+def _finish_value(state: State, resource: Resource) -> None:
     """Say what the value block is, and whether it is valid (recover_lvb)."""
     if not resource.flags & NEW_MASTER2:
         if resource.flags & RECOVER_LVB_INVAL:
@@ -370,7 +377,7 @@ def _finish_value(resource: Resource) -> None:
             continue
         found = True
         if lock.granted_mode > CR:
-            resource.value = lock.value or NO_VALUE
+            resource.value = _value_of(state, lock)
             resource.value_sequence = lock.value_sequence
             return
         if not (lock.value_sequence - high_sequence) & 0x80000000:  # not before: it goes round
@@ -378,8 +385,14 @@ def _finish_value(resource: Resource) -> None:
     if not found:
         return
     resource.flags |= VALNOTVALID
-    resource.value = (high.value if high else None) or NO_VALUE
+    resource.value = NO_VALUE if high is None else _value_of(state, high)
     resource.value_sequence = high_sequence
+
+
+def _value_of(state: State, lock: LockBlock) -> bytes:
+    if lock.value is None:  # an adoption takes VALBLK among its flags, and makes no buffer
+        state.risk(VALUE_WITHOUT_BUFFER, f"lock {lock.lock_id:x}")
+    return lock.value or NO_VALUE
 
 
 def grant_recovered(state: State) -> None:

@@ -156,6 +156,9 @@ class Module:
         space: Space = yield from self._locked(partial(self._create, name, flags))
         if space.minor is None:
             device = f"dlm_{space.name}"
+            if device in self.devices:  # a lockspace "plock": the lockspace goes again
+                yield from self._locked(partial(self._remove, space, force=False))
+                raise refuse(errno.EEXIST)
             space.minor = self.boot.register_device(device, partial(misc.open_lockspace, space))
         return space.minor
 
@@ -241,7 +244,8 @@ class Module:
         if not force and space.core.busy():
             raise refuse(errno.EBUSY)
         space.use_count = 0
-        self.boot.unregister_device(f"dlm_{space.name}")
+        if space.minor is not None:
+            self.boot.unregister_device(f"dlm_{space.name}")
         if self.profile.forgets_minor:
             space.minor = _DYNAMIC_MINOR
         if self.daemon_available():

@@ -105,7 +105,9 @@ class Engine(Results):
         the kernel refuses is the operation's status. With ``wake``, which is as in ``watch``,
         nobody need read the result.
         """
-        with self._mutex:
+        mutex = self._mutex
+        mutex.acquire()  # see Results.collect()
+        try:
             if lock._op or self.closed:
                 raise self.failure(self.closed or -errno.EBUSY, "operation", lock)
             lock._op = op
@@ -118,6 +120,8 @@ class Engine(Results):
                 lock._wake = wake
                 lock._bits |= _WATCHED
                 self.watching += 1
+        finally:
+            mutex.release()
         if op == UNLOCK:
             command = _UNLOCK
         else:
@@ -142,8 +146,7 @@ class Engine(Results):
             self.writing.remove(lock._token)
         if op == _REQUEST:
             lock._id = answer
-        with self._mutex:
-            self._collect(lock)
+        self.collect(lock)
         return turn
 
     def _refuse(self, lock: LockState, op: int, error: OSError) -> None:
@@ -304,13 +307,16 @@ class Engine(Results):
     def begin_job(self, job: Job) -> bool:
         """Say whether a job is still to be made; from now on it counts as begun."""
         lock = job.lock
-        with self._mutex:
-            if lock is None:
-                return not self.closed or self._turn_down(job)
+        if lock is None:
+            return not self.closed or self._turn_down(job)
+        self._mutex.acquire()  # see Results.collect()
+        try:
             if self.closed or (job.op == CANCEL and not self._begin_cancel(lock, job)):
                 return False
-            job.begun = lock._job is job
-            return job.begun
+            job.begun = begun = lock._job is job
+            return begun
+        finally:
+            self._mutex.release()
 
     def _begin_cancel(self, lock: LockState, job: Job) -> bool:
         # An id is handed out again once its lock has ended, whoever has read that (6.10): what is
@@ -335,7 +341,8 @@ class Engine(Results):
             if job.told is not None:
                 job.told(answer, error)
             return
-        with self._mutex:
+        self._mutex.acquire()  # see Results.collect()
+        try:
             if lock._job is job:
                 lock._job = None
             if error is None and job.op != CANCEL:  # nearly all of them
@@ -358,6 +365,8 @@ class Engine(Results):
                 self._refuse(lock, job.op, error)
             if not self._leading or not self.threads:
                 self._collect(lock)
+        finally:
+            self._mutex.release()
 
     # ---- callbacks ------------------------------------------------------------------------------
 

@@ -71,6 +71,8 @@ class Recorder:
         check(operation, nodes=self.header.nodes, names=self._names)
         request = request_of(operation)
         result = self._player.perform(request)
+        if request["do"] in _MOVES:
+            self._player.stage.pace()
         line = {**request, **result}
         self._lines.append(Line(len(self._lines) + 2, line))
         self._keep(line)

@@ -182,6 +182,16 @@ def test_columns_of_a_name_that_is_no_text(spelling: str) -> None:
     assert not same({**operation, "columns": [0, 1, 2]}, got, frozenset())
 
 
+def test_where_a_resource_lies_is_not_compared() -> None:
+    """Debugfs shows a hashed pointer, or a word instead; what stands around it counts."""
+    line = '\nResource {} Name (len=1) "a"\nMaster Copy\n'
+    operation = {"do": "get", "path": "debug/dlm/test"}
+    hashed, word = line.format("00000000989cd354"), line.format("(____ptrval____)")
+
+    assert same({**operation, "text": hashed}, {"text": word}, frozenset())
+    assert not same({**operation, "text": hashed}, {"text": word.replace("a", "b")}, frozenset())
+
+
 def test_a_recorded_value_stands_in_for_one_that_did_not_come() -> None:
     """After a difference the replay goes on, so that the second difference is shown too."""
     text = HEADER + (
