@@ -30,7 +30,7 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from dlm.abi.device import Command, LockRequest  # noqa: E402 - the path comes first
+from dlm.abi.device import LockRequest  # noqa: E402 - the path comes first
 from dlm.connect import connect  # noqa: E402
 from dlm.control import Control  # noqa: E402
 from dlm.locks import LockMode, Lockspace, aio  # noqa: E402
@@ -40,7 +40,7 @@ from tests.locks import libdlm  # noqa: E402
 NAME = "bench"
 ROUNDS = 7
 NO_KERNEL = 4
-NL, EX, UNLOCK = LockMode.NL, LockMode.EX, Command.UNLOCK
+NL, EX = LockMode.NL, LockMode.EX
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Work:
 
         begin = perf_counter()
         for _ in range(count):
-            lock_id = complete(LockRequest(mode=EX, name=name))
-            complete(LockRequest(command=UNLOCK, lock_id=lock_id))
+            lock_id = complete(LockRequest.lock(name, EX))
+            complete(LockRequest.unlock(lock_id))
         return (perf_counter() - begin) / count * 1e6
 
     def pipeline(self, count: int) -> float:

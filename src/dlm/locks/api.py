@@ -324,13 +324,13 @@ class Lockspace:
         else:
             return raw.submit(engine, request, callback)
         raw._op += 1
-        data = pack_lock(command, mode, flags, lock_id, token, value, name)
         engine.writing.append(token)
         try:
+            data = pack_lock(command, mode, flags, lock_id, token, value, name)
             if engine.closed:
                 engine.check_open()
             engine.table[token] = entry
-            answer = engine.device.write(data)
+            answer = engine._write(data)
         except BaseException as error:
             if command == _LOCK:
                 engine.drop(token)
