@@ -61,7 +61,9 @@ def documented() -> set[str]:
 class Ledger:
     """Who holds what, by what the API said; raises when that cannot be."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, try_locks: bool = True) -> None:
+        self.try_locks = try_locks
+        """Whether anybody may ask with NOQUEUE."""
         self._mutex = threading.Lock()
         self._modes: dict[str, Counter[LockMode]] = {name: Counter() for name in NAMES}
         self.counts: Counter[str] = Counter()
@@ -132,7 +134,9 @@ class ThreadWorker(Worker):
 
     def run(self) -> None:
         """Work until the time is over."""
-        actions = (self.plain, self.plain, self.nested, self.refused, self.cancel)
+        actions = [self.plain, self.plain, self.nested, self.cancel]
+        if self.ledger.try_locks:
+            actions.append(self.refused)
         while self.goes_on():
             try:
                 self.chance.choice(actions)()
@@ -313,13 +317,18 @@ class TaskWorker(Worker):
 
 
 def stress(
-    new_backend: Callable[[], Backend], seconds: float, seed: int = 0, *, tasks: int = TASKS
+    new_backend: Callable[[], Backend],
+    seconds: float,
+    seed: int = 0,
+    *,
+    tasks: int = TASKS,
+    try_locks: bool = True,
 ) -> Ledger:
     """Let eight threads and so many tasks work for a while; return what happened.
 
     Two lockspaces are shared by six threads and all tasks, two threads open and close their own.
     """
-    ledger = Ledger()
+    ledger = Ledger(try_locks=try_locks)
     end = monotonic() + seconds
     held: list[Lock] = []
     backends = [new_backend() for _ in range(4)]

@@ -214,7 +214,8 @@ class Lockspace:
         """Return a lock if it can be granted at once (NOQUEUE), else None.
 
         The answer of the resource's master is waited for, and the end of a recovery; ``timeout``
-        bounds that. Else as ``lock``.
+        bounds that. Else as ``lock``. A refusal by another node can crash a kernel since 6.10
+        (docs/hazards.md): ``lock(timeout=0)`` does not.
         """
         try:
             return self.lock(
