@@ -179,7 +179,7 @@ def test_both_levels_on_one_file(world: Places, space: Lockspace) -> None:
 
 @pytest.mark.parametrize(
     "flags",
-    [F.PERSISTENT, F.TIMEOUT, F.FORCEUNLOCK, F.ALTPR | F.ALTCW],
+    [F.PERSISTENT, F.TIMEOUT, F.FORCEUNLOCK, F.ALTPR | F.ALTCW, F.ORPHAN | F.VALBLK],
 )
 def test_a_request_that_a_kernel_would_not_survive(
     world: Places, space: Lockspace, flags: LockFlag
@@ -201,3 +201,11 @@ def test_a_conversion_that_a_kernel_would_not_survive(
     with space.lock("other", PR) as lock, pytest.raises(LockUsageError):
         lock.convert(EX, flags=flags)
     assert world.held() == [(b"res", PR)]
+
+
+def test_a_cancel_with_a_value_block(space: Lockspace) -> None:
+    """It is refused: the lock may have none, and a recovery of the kernel would look for it."""
+    complete(space, LockRequest(mode=EX, name=b"res"))
+    lock_id, _ = space.submit(LockRequest(mode=EX, name=b"res"))
+    with pytest.raises(LockUsageError):
+        space.submit(LockRequest(Command.UNLOCK, flags=F.CANCEL | F.VALBLK, lock_id=lock_id))

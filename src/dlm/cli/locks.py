@@ -33,7 +33,7 @@ from dlm.control.plan import (
 from dlm.control.reasons import CheckError, Reason
 from dlm.control.recovery import wait_running
 from dlm.errors import NoDlmError, RefusedError
-from dlm.locks.arguments import harm
+from dlm.locks.arguments import harm, harm_of_unlock
 from dlm.locks.errors import usage
 from dlm.locks.raw import BareDesk, Completion, RawLocks
 from dlm.ports import DeviceClose, DeviceWrite
@@ -222,9 +222,10 @@ class Opened:
 
     def send_for_owner(self, request: LockRequest, said: str) -> Plan[None]:
         """Write a request for a lock whose results go to the process that owns it."""
-        if request.command == Command.LOCK:
-            if why := harm(request.flags, converts=True):
-                raise usage(why)
+        locks = request.command == Command.LOCK
+        if why := harm(request.flags, converts=True) if locks else harm_of_unlock(request.flags):
+            raise usage(why)
+        if locks:
             request = request._replace(castaddr=ANY, lksb=ANY)
         yield from _write(self.file, encode_request(request), said)
 

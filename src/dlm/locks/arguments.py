@@ -25,6 +25,7 @@ _NOT_HERE = int(
 _ALTERNATIVES = int(LockFlag.ALTPR | LockFlag.ALTCW)
 _PERSISTENT, _ORPHAN = int(LockFlag.PERSISTENT), int(LockFlag.ORPHAN)
 _FORCEUNLOCK, _TIMEOUT = int(LockFlag.FORCEUNLOCK), int(LockFlag.TIMEOUT)
+_CANCEL, _VALBLK = int(LockFlag.CANCEL), int(LockFlag.VALBLK)
 
 RISKY = _ALTERNATIVES | _PERSISTENT | _FORCEUNLOCK | _TIMEOUT
 """Flags of a LOCK that ``harm`` looks at."""
@@ -65,6 +66,9 @@ def checked_flags(flags: int, *, converts: bool = False) -> int:
 
 def harm(flags: int, *, converts: bool) -> str:
     """Say why a LOCK with these flags must not be sent to a kernel; empty: it may."""
+    if flags & _ORPHAN and flags & _VALBLK:
+        # Linux 6.1 fs/dlm/recover.c, recover_lvb(): copies from a buffer that it may not have.
+        return "VALBLK on an adoption: convert the lock with it, which makes a value block"
     if flags & _TIMEOUT:
         # Linux 5.10 fs/dlm/lock.c, dlm_scan_timeout(): the lock is freed twice.
         return "TIMEOUT can end a node (5.10): let the caller's own timeout cancel"
@@ -81,4 +85,12 @@ def harm(flags: int, *, converts: bool) -> str:
     if flags & _ALTERNATIVES == _ALTERNATIVES:
         # munge_altmode() takes PR for granted then, whatever the master has granted.
         return "ALTPR and ALTCW together: the nodes could go on with different modes"
+    return ""
+
+
+def harm_of_unlock(flags: int) -> str:
+    """Say why an UNLOCK with these flags must not be sent to a kernel; empty: it may."""
+    if flags & _CANCEL and flags & _VALBLK:
+        # As with an adoption.
+        return "VALBLK on a CANCEL: the lock may have no value block"
     return ""

@@ -163,7 +163,7 @@ def adopt(
     value_block: bool,
 ) -> AnyLock:
     """Take over an orphan; see ``Lockspace.adopt``. Adopting is not held up by a stop."""
-    flags = space.adopt_flags(value_block=value_block)
+    flags = space.ADOPT_FLAGS
     while True:
         lock = kind(engine, name, _PERSISTENT | (_VALUE_BLOCK if value_block else 0))
         engine.add(lock._token, lock)

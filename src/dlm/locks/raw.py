@@ -14,7 +14,7 @@ from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Protocol
 
 from dlm.abi.device import Command, LockRequest, pack_lock, unpack_result
-from dlm.locks.arguments import RISKY, harm
+from dlm.locks.arguments import RISKY, harm, harm_of_unlock
 from dlm.locks.errors import failure, usage
 from dlm.terms import (
     EUNLOCK,
@@ -273,7 +273,11 @@ class RawLocks:
         if request.command not in {_LOCK, _UNLOCK}:
             raise usage(f"command {request.command} is no LOCK or UNLOCK", self.desk.name)
         converts = bool(request.flags & _CONVERT)
-        if request.command == _LOCK and (why := harm(request.flags, converts=converts)):
+        if request.command == _LOCK:
+            why = harm(request.flags, converts=converts)
+        else:
+            why = harm_of_unlock(request.flags)
+        if why:
             raise usage(why, self.desk.name, request.name)
         if request.command == _LOCK and not converts:
             return self._prepare_new(request, callback)

@@ -270,7 +270,7 @@ def deadlock_request(engine: Engine, lock_id: int) -> bytes:
     raise usage(f"lock {lock_id} of this node waits on no queue", engine.name)
 
 
-def adopt_flags(*, value_block: bool) -> int:
-    """Return the flags that a lock is adopted with."""
-    flags = LockFlag.ORPHAN | LockFlag.PERSISTENT
-    return int(flags | LockFlag.VALBLK if value_block else flags)
+# No VALBLK: the orphan may have no value block (see ``dlm.locks.arguments.harm``). The lock's next
+# conversion makes it one.
+ADOPT_FLAGS = int(LockFlag.ORPHAN | LockFlag.PERSISTENT)
+"""The flags that a lock is adopted with."""
