@@ -155,6 +155,10 @@ def create_after(process: Process, *steps: str) -> object:
         "foreign addr": lambda: process.write_attribute(
             f"{CLUSTER}/comms/1/addr", encode_sockaddr("10.0.0.9")
         ),
+        "unix addr": lambda: process.write_attribute(
+            f"{CLUSTER}/comms/1/addr", b"\x01\0".ljust(128, b"\0")
+        ),
+        "no addr": lambda: process.write_attribute(f"{CLUSTER}/comms/1/addr", bytes(128)),
         "local": lambda: process.write_attribute(f"{CLUSTER}/comms/1/local", b"1"),
     }
     for step in steps:
@@ -169,6 +173,8 @@ def create_after(process: Process, *steps: str) -> object:
         (("cluster", "comm", "nodeid", "addr"), errno.ENOTCONN),
         (("cluster", "comm", "nodeid", "local"), errno.ENOTCONN),
         (("cluster", "comm", "nodeid", "foreign addr", "local"), errno.EADDRNOTAVAIL),
+        (("cluster", "comm", "nodeid", "unix addr", "local"), errno.EPROTONOSUPPORT),
+        (("cluster", "comm", "nodeid", "no addr", "local"), errno.EAFNOSUPPORT),
     ],
 )
 def test_the_first_create_needs_an_address(
