@@ -74,6 +74,7 @@ class Module:
         """The last lockspace leaves, and has no members any more."""
         self.monitors = 0
         self.monitor_used = False
+        self._had_two = False
         self.open_files: int = 0
         """Open files on any of the module's devices: they hold it."""
         self._mutex: deque[object] = deque()
@@ -323,6 +324,12 @@ class Module:
         if local is None or not local.addresses:
             self.boot.log("dlm: no local IP address has been set")
             raise refuse(errno.ENOTCONN)
+        # Quirk: the kernel never forgets a second address; Linux 5.10 fs/dlm/lowcomms.c,
+        # init_local(), tcp_listen_for_all().
+        self._had_two = self._had_two or len(local.addresses) > 1
+        if self._had_two and self.profile.one_tcp_address and not self.number("protocol"):
+            self.boot.log("dlm: TCP protocol can't handle multi-homed hosts, try SCTP")
+            raise refuse(errno.EINVAL)
         try:
             protocol = min(self.number("protocol"), 1)
             self.endpoint.start(local.address_texts(), protocol, self.number("tcp_port"))

@@ -187,6 +187,26 @@ def test_the_first_create_needs_an_address(
     assert process.list_directory("dlm") == []
 
 
+@pytest.mark.parametrize(("kernel", "number"), [("5.10", errno.EINVAL), ("6.1", 0)])
+def test_a_second_local_address(kernel: str, number: int) -> None:
+    """5.10 takes no two with TCP, and never forgets that there were two; later ones use one."""
+    process = one_node(kernel=kernel).node("nodea").process()
+    set_up(process, 1, [1])
+    comm = f"{CLUSTER}/comms/1"
+    process.write_attribute(f"{comm}/addr", encode_sockaddr("10.0.0.2"))
+    for _ in range(2):
+        pending = submit_create(process)
+        if number:
+            with refused(number):
+                pending.result()
+        else:
+            answer(process, result=b"-5")
+            with refused(errno.EIO):
+                pending.result()
+        process.remove_directory(comm)
+        add_comm(process, 1, "10.0.0.1", local=True)
+
+
 @pytest.mark.parametrize("name", ["", "n" * 65])
 def test_lockspace_names_have_1_to_64_bytes(process: Process, name: str) -> None:
     """Other lengths are EINVAL, after the comms were started and are stopped again."""
