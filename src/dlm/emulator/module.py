@@ -343,5 +343,5 @@ class Module:
         answer = not_ready(message)
         if answer is not None:
             packet = Packet(payload.lockspace_id, answer)
-            sequenced = self.numbers_messages and is_sequenced(answer)
+            sequenced = self.numbers_messages and is_sequenced(answer, self.profile)
             self.endpoint.send(nodeid, packet, sequenced=sequenced)
