@@ -71,6 +71,14 @@ LOOKUP_GIVEN_UP = Hazard(
     "the kernel forgets those that waited: they and all later ones for the resource hang",
     "lock.c, receive_lookup_reply(), dlm_recover_waiters_post()",
 )
+LOOKUP_NOT_SENT = Hazard(
+    "a request for a resource whose directory node's comm was made anew, before that node was "
+    "heard of",
+    "the kernel does not say that the lookup could not be sent: the request and all later ones for "
+    "the resource hang",
+    "lock.c, set_master()",
+    frozenset({"6.1", "6.12", "7.2"}),
+)
 MASTER_NEVER_FOUND = Hazard(
     "a request for a resource whose only lookup had been cancelled",
     "the kernel takes the unknown master for a known one and stops in an assertion",

@@ -325,6 +325,12 @@ class Module:
         name = "SCTP" if self.number("protocol") else "TCP"
         self.boot.log(f"dlm: Using {name} for communications")
 
+    def reaches(self, nodeid: int) -> bool:
+        """Say whether a message about a lock can be made for a node."""
+        # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_get_mhandle(): not before its version is known.
+        anything = self.profile.takes_any_target or not self.numbers_messages
+        return anything or self.endpoint.knows(nodeid)
+
     def _appeared(self, nodeid: int, addressed: bool) -> None:
         if self.profile.debug_comms == ("address" if addressed else "member"):
             debugfs.add_comm(self, nodeid)

@@ -97,6 +97,7 @@ class Space:
             holds_results=module.profile.holds_results,
             watches_waits=watches_waits,
             strict=module.boot.strict,
+            reaches=module.reaches,
         )
         self.global_id: int = 0
         self.use_count = 1
