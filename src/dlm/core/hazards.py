@@ -61,8 +61,8 @@ READ_TOO_SHORT = Hazard(
 ALTERNATIVE_MODE = Hazard(
     "a conversion that another node granted in an alternative mode, or any lock that it granted "
     "in CW although ALTPR was given, too",
-    "the kernel of the lock's own node goes on with another mode than its master has; after the "
-    "next conversion nobody can unlock the lock",
+    "the kernel of the lock's own node goes on with another mode than its master has, and reports "
+    "conversions as done that wait there; an UNLOCK that follows one at once is lost",
     "lock.c, __receive_convert_reply(), munge_altmode()",
 )
 LOOKUP_GIVEN_UP = Hazard(
