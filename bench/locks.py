@@ -91,7 +91,6 @@ class Work:
     def hand(self, count: int) -> float:
         """Lock and unlock by submit and dispatch."""
         space = self._space
-        name = NAME.encode()
         wanted = select.poll()
         wanted.register(space.fileno(), select.POLLIN)
 
@@ -102,10 +101,10 @@ class Work:
                 space.dispatch()
             return lock_id
 
+        unlock, wish = LockRequest.unlock, LockRequest.lock(NAME.encode(), EX)
         begin = perf_counter()
         for _ in range(count):
-            lock_id = complete(LockRequest.lock(name, EX))
-            complete(LockRequest.unlock(lock_id))
+            complete(unlock(complete(wish)))
         return (perf_counter() - begin) / count * 1e6
 
     def pipeline(self, count: int) -> float:

@@ -202,11 +202,16 @@ class KernelProfile:
     debugfs_writable: bool
     """Testers may write ``<ls>_locks`` and ``<ls>_waiters`` in debugfs: their mode is 0644, else
     0444 (5.10)."""
+    numbers_names: bool
+    """The questions for a directory's names, and their answers, are numbered as messages about
+    locks are (6.6): out of step, a recovery never ends; before, only locks hang."""
     debug_comms: str
     """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
     "member" (6.1), with the first "address" (6.6)."""
     takes_any_target: bool = False
     """A message to a node that nobody configured is taken and goes nowhere (5.10)."""
+    one_tcp_address: bool = False
+    """With TCP a first create is EINVAL once the local comm has had two addresses (5.10)."""
     listen_error: str = "EADDRNOTAVAIL"
     """What a create gives that cannot bind to the local address (EADDRINUSE in 5.10)."""
     control: str = "configfs"
@@ -223,6 +228,7 @@ class KernelProfile:
 _5_10 = KernelProfile(
     name="5.10",
     takes_any_target=True,
+    one_tcp_address=True,
     listen_error="EADDRINUSE",
     merged_results=True,
     ids_free_when_read=True,
@@ -246,6 +252,7 @@ _5_10 = KernelProfile(
     forgets_minor=False,
     reserved_flag=False,
     debugfs_writable=False,
+    numbers_names=False,
     debug_comms="",
 )
 _6_1 = replace(
@@ -254,6 +261,7 @@ _6_1 = replace(
     parting_seconds=180.0,
     joins_with_members=False,
     takes_any_target=False,
+    one_tcp_address=False,
     listen_error="EADDRNOTAVAIL",
     deprecated_timeouts=False,
     empty_write_fault=True,
@@ -277,6 +285,7 @@ _6_12 = replace(
     parting_seconds=5.0,
     forgets_minor=True,
     reserved_flag=True,
+    numbers_names=True,
     debug_comms="address",
 )
 _7_2 = replace(

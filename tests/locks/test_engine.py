@@ -5,6 +5,7 @@ The device grants nothing by itself: a test says which result comes when.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import select
@@ -30,6 +31,7 @@ from dlm.locks import (
     Lockspace,
     LockspaceClosedError,
     LockTimedOutError,
+    aio,
 )
 from dlm.locks.jobs import Job
 from dlm.locks.state import UNLOCK
@@ -459,3 +461,30 @@ def test_a_close_gives_up_nothing_unanswered(script: Script, space: Lockspace) -
     for probe in probes:
         script.result(probe, lock_id=PROBE)
     assert closed.wait(PATIENCE)
+
+
+def test_a_task_is_told_though_the_next_write_sleeps(script: Script) -> None:
+    """A stop that falls between two writes keeps the second request, not the first's grant."""
+    both, go_on = threading.Event(), threading.Event()
+    answer = answering(script)
+
+    def react(request: LockRequest) -> int:
+        event = both if request.name == b"first" else go_on
+        assert event.wait(2 * PATIENCE)
+        return answer(request)
+
+    async def main() -> None:
+        script.react = react
+        space = await aio.Lockspace.open(script, "test")  # type: ignore[arg-type]
+        first = asyncio.create_task(space.lock("first"))
+        second = asyncio.create_task(space.lock("second"))
+        await asyncio.sleep(0)
+        both.set()
+        try:
+            await asyncio.wait_for(asyncio.shield(first), PATIENCE)
+            assert not second.done()
+        finally:
+            go_on.set()
+            await asyncio.wait_for(second, PATIENCE)
+
+    asyncio.run(main())

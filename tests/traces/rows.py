@@ -227,6 +227,7 @@ TWO_NODES: dict[str, str] = {
     "5.4 value blocks across nodes": "values",
     "4.4.6, 4.7, 4.8 orphans of another node": "orphans",
     "4.7 the end of a process, seen by the other node": "closing",
+    "1.2 comm sequence": "remade",
     "6.1 requests to a node that is stopped": "stopped",
     "6.3 locks of a node that died": "holder-dies",
     "6.4 a clean leave": "leaving",
@@ -250,12 +251,10 @@ TWO_NODES: dict[str, str] = {
 }
 """Each row that takes two nodes, and the story of twonodes or twodeaths that tells it."""
 
-_IDLE = "a node that leaves alone waits three minutes for the end of its connections"
 _LATER = "not played to this kernel yet"
-_NEW = dict.fromkeys(("order", "alternatives", "closing", "nodir", "middle"), _LATER)
 
 TWO_NODES_NOT_RECORDED: dict[str, dict[str, str]] = {
-    "6.1": {"leaving": _IDLE, **_NEW},
-    "7.2": {"leaving": _IDLE},
+    "6.1": dict.fromkeys(("leaving", "remade"), _LATER),
+    "7.2": dict.fromkeys(("leaving", "remade"), _LATER),
 }
 """Stories that no pair of guests of a kernel has a trace of, and why."""

@@ -201,6 +201,9 @@ class OneNode:
         if rng.random() < 0.7 or not force:
             while space.files:
                 yield from self.close(space.files[-1])
+        stopped = force and space.uses == 1 and rng.random() < 0.15
+        if stopped:  # what would wait for a start goes on when the leave is answered
+            yield from self.put(f"dlm/{space.name}/control", "0")
         flags = ReleaseFlag.FORCEFREE if force else rng.choice((0, ReleaseFlag.AUTOFREE))
         layout = rng.choice((Layout.NATIVE, Layout.COMPAT32))
         waiting = self.fresh("w")
@@ -210,9 +213,11 @@ class OneNode:
         text = fill(request, minor_of(space.name))
         yield from self.do("write", fd="c", hex=text, **{"async": waiting})
         yield from self.do("settle")
-        for _ in range(rng.choice((0, 3)) if space.files else 0):
+        for _ in range(rng.choice((0, 3)) if space.files and not stopped else 0):
             yield from rng.choice((OneNode.request, OneNode.unlock, OneNode.read))(self, space)
         yield from self.put(f"dlm/{space.name}/event_done", rng.choice(("0", "0", "-9", "7")))
+        if stopped:
+            yield from self.do("settle")
         while space.files:
             yield from self.close(space.files[-1])
         result = yield from self.do("wait", **{"async": waiting})

@@ -21,6 +21,14 @@ Nothing = Generator[Line, Line, None]
 CLUSTER = "config/dlm/cluster"
 SCRATCH = f"{CLUSTER}/spaces/scratch"
 
+FIRST = "config/dlm/first"
+
+ODD_ADDRESSES = (
+    *(encode_sockaddr(each) for each in ("127.0.0.1", "127.0.0.1", "10.77.0.1", "::1")),
+    *(bytes([family]).ljust(128, b"\0") for family in (0, 1)),
+)
+"""Of this machine, of another, of no family and of one that has no TCP."""
+
 HARMLESS = {
     "toss_secs": ("100000", "0x186a0", "+100000", "0303240\n"),
     "scan_secs": ("100000", "0x186a0\n"),
@@ -51,12 +59,13 @@ COMM_NAMES = ("2", "3", "0x4", "007", "x", "-2", "4294967296", "nine lives")
 def set_up(world: OneNode) -> Nothing:
     """Configure one node, after a first cluster that comes and goes."""
     rng = world.rng
-    if rng.random() < 0.3:
-        yield from world.do("mkdir", path="config/dlm/first")
-        for _ in range(rng.choice((1, 3))):
-            yield from cluster_attribute(world, "config/dlm/first")
-        yield from world.do("rmdir", path="config/dlm/first")
     yield from world.do("open", device="dlm-control", **{"as": "c"})
+    if rng.random() < 0.3:
+        yield from world.do("mkdir", path=FIRST)
+        for _ in range(rng.choice((1, 3))):
+            yield from cluster_attribute(world, FIRST)
+        yield from odd_local(world)
+        yield from world.do("rmdir", path=FIRST)
     yield from world.do("mkdir", path=CLUSTER)
     for attribute in ("toss_secs", "scan_secs"):
         yield from world.put(f"{CLUSTER}/{attribute}", "100000")
@@ -69,6 +78,28 @@ def set_up(world: OneNode) -> Nothing:
     yield from world.put(f"{comm}/local", "1\n")
     if rng.random() < 0.4:
         yield from cluster_attribute(world)
+
+
+def odd_local(world: OneNode) -> Nothing:
+    """Create with a local comm that is not quite right; a join that begins is refused."""
+    rng = world.rng
+    comm, waiting = f"{FIRST}/comms/1", world.fresh("w")
+    yield from world.do("mkdir", path=comm)
+    steps: list[Line] = [
+        {"path": f"{comm}/nodeid", "text": "1"},
+        {"path": f"{comm}/addr", "hex": rng.choice(ODD_ADDRESSES).hex()},
+        {"path": f"{comm}/local", "text": rng.choice(("1", "2", "-1"))},
+    ]
+    for step in rng.sample(steps, rng.choice((2, 3, 3, 3))):
+        yield from world.do("put", **step)
+    request = world.requests.create(b"odd", 0)
+    yield from world.do("write", fd="c", hex=request.hex(), **{"async": waiting})
+    yield from world.do("settle")
+    yield from world.do("list", path="debug/dlm/comms")
+    yield from world.put("dlm/odd/event_done", "-5")
+    yield from world.do("wait", **{"async": waiting})
+    yield from world.do("rmdir", path=comm)
+    yield from world.do("list", path="debug/dlm/comms")
 
 
 def add_member(world: OneNode, lockspace: str) -> Nothing:

@@ -9,6 +9,7 @@ Mirrors: fs/dlm/recover.c and the recovery half of fs/dlm/lock.c (Linux 6.1).
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import replace
 
 from dlm.core import operations
@@ -116,13 +117,19 @@ def repeat_waiters(state: State) -> None:
         state.forget_wait(lock)
         if overlap:
             _end_instead(state, lock, kind, overlap)
-        elif kind == MessageType.CONVERT:
-            operations.convert(state, lock.resource, lock)
         else:
-            operations.request(state, lock.resource, lock)
-            if lock.resource.is_master:
-                operations.confirm_master(state, lock.resource, 0)
+            with suppress(Refused):
+                _repeat(state, lock, kind)
         state.settle(lock)
+
+
+def _repeat(state: State, lock: LockBlock, kind: int) -> None:
+    if kind == MessageType.CONVERT:
+        operations.convert(state, lock.resource, lock)
+        return
+    operations.request(state, lock.resource, lock)
+    if lock.resource.is_master:
+        operations.confirm_master(state, lock.resource, 0)
 
 
 def _end_instead(state: State, lock: LockBlock, kind: int, overlap: int) -> None:

@@ -43,6 +43,9 @@ __all__ = ["Lockspace", "Request", "Operation", "Lock", "Mutex"]
 _NO_FLAGS = LockFlag(0)
 _EX, _PR = LockMode.EX, LockMode.PR
 _ERRAND = 6
+BEAT = 0.05
+"""Seconds after which what has ended is told, though the thread has not come to that."""
+
 _VALUE_BLOCK, _VALBLK = int(Bit.VALUE_BLOCK), int(LockFlag.VALBLK)
 
 
@@ -60,6 +63,7 @@ class Lockspace:
         """What the loop is to let go on."""
         self._scheduled = False
         """Whether it knows."""
+        self._beat: asyncio.TimerHandle | None = None
         self._watched: dict[int, None] = {}
         if isinstance(engine.jobs, SeamJobs):
             engine.jobs.on_sleep = self._watch_job
@@ -282,6 +286,23 @@ class Lockspace:
         self._todo.append(what)
         if not self._scheduled:
             self._tell_loop()
+
+    def begun(self) -> None:
+        """See to it that the end of what has begun is told."""
+        if not self._engine.threads:
+            self.watch()
+        elif self._beat is None:
+            self._beat = self.loop.call_later(BEAT, self._look)
+
+    def _look(self) -> None:
+        # The thread tells of what has ended when it has made a batch of writes, and may sleep in
+        # one of them as long as locking is suspended.
+        self._beat = None
+        if self._todo:
+            self._do()
+        jobs = self._engine.jobs
+        if isinstance(jobs, ThreadJobs) and jobs.busy:
+            self.begun()
 
     def _tell_loop(self) -> None:
         """See to it that the loop does what is to do; from any thread."""

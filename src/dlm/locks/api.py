@@ -320,8 +320,9 @@ class Lockspace:
             if found is None or found._waiting is not None:
                 return raw.submit(engine, request, callback)
             entry, token, name = found, found._token, b""
-            entry._waiting = completion = Completion(engine, callback)
-            completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
+            # A LockId is its number, but takes as long to make as a completion.
+            completion = Completion(engine, callback, lock_id)  # type: ignore[arg-type]
+            entry._waiting = completion
         else:
             return raw.submit(engine, request, callback)
         raw._op += 1
@@ -344,11 +345,11 @@ class Lockspace:
         finally:
             engine.writing.remove(token)
         if command == _LOCK:
-            entry._id = answer
+            lock_id = entry._id = answer
             completion.lock_id = answer  # type: ignore[assignment]  # as above
             if not completion.status:  # else it has ended already
                 raw.by_id[answer] = entry
-        return completion.lock_id, completion
+        return lock_id, completion  # type: ignore[return-value]  # as above
 
     def on_blocking(self, callback: Callable[[LockId, LockMode], None] | None) -> None:
         """Have ``dispatch()`` call this for blocking ASTs of the locks that ``submit`` made."""
@@ -371,7 +372,12 @@ class Lockspace:
             engine.check_open()
         if not engine.threads:
             engine.jobs.look()
-        count = engine.collect(raw if raw._op else EVERYTHING)
+        mutex = engine._mutex
+        mutex.acquire()  # see Results.collect()
+        try:
+            count = engine._collect(raw if raw._op else EVERYTHING)
+        finally:
+            mutex.release()
         if raw.completed or raw.blocked:
             raw.make_calls()
         if not engine.threads:

@@ -77,6 +77,11 @@ class ThreadJobs:
         if self._asleep:
             self.wake()
 
+    @property
+    def busy(self) -> bool:
+        """Whether it makes writes, or sleeps in one."""
+        return not (self._asleep or self._ended)
+
     def later(self, job: Job) -> None:
         """Have it made again in a little while."""
         self._later.append(job)

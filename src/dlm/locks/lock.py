@@ -25,6 +25,7 @@ _OVER, _VALUE_BLOCK, _PERSISTENT = int(Bit.OVER), int(Bit.VALUE_BLOCK), int(Bit.
 _SPECIAL = _VALUE_BLOCK | _PERSISTENT
 _CONVERT_FLAG = int(LockFlag.CONVERT)
 _CLOSED = -errno.EBADF
+_UNLOCKED = -EUNLOCK
 
 
 class Lock(LockState):
@@ -94,7 +95,7 @@ class Lock(LockState):
                     self._engine.start(self, UNLOCK, 0, 0, aside=False)
                 else:
                     flows.start_unlock(self, invalidate=invalidate, aside=False)
-                if self._status == -EUNLOCK and not self._op:
+                if self._status == _UNLOCKED and not self._op:
                     self._bits |= _OVER
                     return
                 begun = True

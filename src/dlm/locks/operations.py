@@ -212,8 +212,9 @@ class Operation(asyncio.Future[T]):
         if self._timeout is not None:
             self._deadline = self._lock._face.deadline(self._timeout)
             self.step()
-        if not self._lock._engine.threads:
-            self._lock._face.watch()
+        face = self._lock._face
+        if face._beat is None:
+            face.begun()
 
     def remove_done_callback(self, callback: Callable[[Self], object], /) -> int:
         """Call it no more; return how many there were."""

@@ -34,6 +34,7 @@ _ORPHAN = int(LockFlag.ORPHAN)
 _CONVERT, _CANCEL = int(LockFlag.CONVERT), int(LockFlag.CANCEL)
 _OVERTAKES = _CANCEL | int(LockFlag.FORCEUNLOCK)
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
+_UNLOCKED = -EUNLOCK
 _NO_FLAGS, _NO_ID = StatusFlag(0), LockId(0)
 NOT_PLAIN = _CONVERT | _ORPHAN | RISKY
 """Flags with which a LOCK is not simply a new request."""
@@ -52,12 +53,14 @@ class Completion:
     _job: Job | None = None
     _wake: Callable[[], None] | None = None
 
-    def __init__(self, desk: Desk, callback: Callable[[Completion], None] | None) -> None:
+    def __init__(
+        self, desk: Desk, callback: Callable[[Completion], None] | None, lock_id: LockId = _NO_ID
+    ) -> None:
         self._desk = desk
         self.done = False
         self.callback = callback
         self.status = 0
-        self.lock_id = _NO_ID
+        self.lock_id = lock_id
         self.flags = _NO_FLAGS
         self.value: bytes | None = None
 
@@ -155,7 +158,7 @@ class RawLock:
         owner, completion = self._owner, self._waiting
         desk = owner.desk
         self._id = lock_id
-        if status and (status == -EUNLOCK or self._fresh):
+        if status and (status == _UNLOCKED or self._fresh):
             desk.drop(self._token)
             if owner.by_id.get(lock_id) is self:
                 del owner.by_id[lock_id]

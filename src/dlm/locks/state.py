@@ -66,6 +66,7 @@ _CONVDEADLK, _ALTPR = int(LockFlag.CONVDEADLK), int(LockFlag.ALTPR)
 MODES = tuple(LockMode)
 _NOT_PLAIN = int(Bit.VALUE_BLOCK | Bit.DEMOTED | Bit.ALTERNATIVE | Bit.CANCEL_OUT | Bit.DOOMED)
 _WATCHED = int(Bit.WATCHED)
+_UNLOCKED = -EUNLOCK
 _NL, _CW, _PR, _PW, _EX = (MODES[number] for number in (0, 2, 3, 4, 5))
 
 
@@ -246,7 +247,7 @@ class LockState:
                 self._wake = None
                 wake()
             return
-        if status == -EUNLOCK and op == UNLOCK and not self._bits & _NOT_PLAIN:
+        if status == _UNLOCKED and op == UNLOCK and not self._bits & _NOT_PLAIN:
             engine = self._engine
             engine.drop(self._token)
             self._over()
@@ -270,7 +271,7 @@ class LockState:
             self._id = lock_id
         if not status:
             self._granted(flags, value)
-        elif status == -EUNLOCK or self._op == REQUEST:
+        elif status == _UNLOCKED or self._op == REQUEST:
             self._engine.forget(self)
         elif self._sent & _CONVDEADLK and self._bits & _CANCELLING:
             # Demoted to NL while it waited, and cancelled: no flag of the result tells (Linux 6.1

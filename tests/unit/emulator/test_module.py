@@ -155,6 +155,10 @@ def create_after(process: Process, *steps: str) -> object:
         "foreign addr": lambda: process.write_attribute(
             f"{CLUSTER}/comms/1/addr", encode_sockaddr("10.0.0.9")
         ),
+        "unix addr": lambda: process.write_attribute(
+            f"{CLUSTER}/comms/1/addr", b"\x01\0".ljust(128, b"\0")
+        ),
+        "no addr": lambda: process.write_attribute(f"{CLUSTER}/comms/1/addr", bytes(128)),
         "local": lambda: process.write_attribute(f"{CLUSTER}/comms/1/local", b"1"),
     }
     for step in steps:
@@ -169,6 +173,8 @@ def create_after(process: Process, *steps: str) -> object:
         (("cluster", "comm", "nodeid", "addr"), errno.ENOTCONN),
         (("cluster", "comm", "nodeid", "local"), errno.ENOTCONN),
         (("cluster", "comm", "nodeid", "foreign addr", "local"), errno.EADDRNOTAVAIL),
+        (("cluster", "comm", "nodeid", "unix addr", "local"), errno.EPROTONOSUPPORT),
+        (("cluster", "comm", "nodeid", "no addr", "local"), errno.EAFNOSUPPORT),
     ],
 )
 def test_the_first_create_needs_an_address(
@@ -179,6 +185,26 @@ def test_the_first_create_needs_an_address(
         create_after(process, *steps)
 
     assert process.list_directory("dlm") == []
+
+
+@pytest.mark.parametrize(("kernel", "number"), [("5.10", errno.EINVAL), ("6.1", 0)])
+def test_a_second_local_address(kernel: str, number: int) -> None:
+    """5.10 takes no two with TCP, and never forgets that there were two; later ones use one."""
+    process = one_node(kernel=kernel).node("nodea").process()
+    set_up(process, 1, [1])
+    comm = f"{CLUSTER}/comms/1"
+    process.write_attribute(f"{comm}/addr", encode_sockaddr("10.0.0.2"))
+    for _ in range(2):
+        pending = submit_create(process)
+        if number:
+            with refused(number):
+                pending.result()
+        else:
+            answer(process, result=b"-5")
+            with refused(errno.EIO):
+                pending.result()
+        process.remove_directory(comm)
+        add_comm(process, 1, "10.0.0.1", local=True)
 
 
 @pytest.mark.parametrize("name", ["", "n" * 65])
