@@ -276,7 +276,22 @@ def test_a_timeout_that_the_kernel_confirms(script: Script, space: Lockspace) ->
     granting_probes(script, react)
     with pytest.raises(LockTimedOutError) as caught:
         space.lock("a", timeout=0.05)
+    assert not space._engine._probes
     assert caught.value.ending is Ending.CANCELLED
+    assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL"]
+
+
+def test_a_cancel_that_no_node_answers(script: Script, space: Lockspace) -> None:
+    """The node dies just then: the timeout ends the call all the same, LEFT."""
+
+    def react(request: LockRequest) -> None:
+        if request.flags & LockFlag.CANCEL:
+            script.tick = 0.1  # from now on a second is soon over
+
+    granting_probes(script, react)
+    with pytest.raises(LockTimedOutError) as caught:
+        space.lock("a", timeout=0.05)
+    assert caught.value.ending is Ending.LEFT
     assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL"]
 
 

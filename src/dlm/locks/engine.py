@@ -66,7 +66,7 @@ class Engine(Results):
         self.unanswered_names: list[bytes] = []
         """Once it is shut: resources of which something was asked that may have no answer yet."""
         self._probes: dict[LockState, Probe] = {}
-        """Locks whose operation is to be cancelled once it has been answered."""
+        """Locks whose operation is to be cancelled once it has been answered, until it ends."""
         self._jobs: ThreadJobs | SeamJobs
         self._calls: CallThread | deque[tuple[Callable[[LockMode], None], LockMode]]
         if threads:
@@ -172,6 +172,8 @@ class Engine(Results):
     def settled(self, lock: LockState) -> None:
         """A lock's operation has ended (its ``_op`` is ``NOTHING``): tell who waits."""
         bits = lock._bits
+        if bits & _CANCELLING:
+            self._probes.pop(lock, None)
         if bits & _WATCHED:
             self.watching -= 1
             lock._bits = bits & ~_WATCHED
@@ -246,7 +248,7 @@ class Engine(Results):
 
     def _answered(self, lock: LockState, probe: Probe) -> None:
         if self._probes.get(lock) is probe:
-            del self._probes[lock]
+            probe.since = self.backend.now()  # from now on it is the CANCEL that must be answered
             if lock._op in {_REQUEST, _CONVERT} and lock._bits & _CANCELLING and not self.closed:
                 self._put_cancel(lock)
 

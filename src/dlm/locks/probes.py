@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dlm.locks.engine import Engine
 
 NO_ANSWER = 1.0
-"""Seconds after which the node is taken for dead that has not answered a probe."""
+"""Seconds after which the node is taken for dead that has not answered a probe, or a CANCEL."""
 
 _LOCK, _NL, _EXPEDITE = int(Command.LOCK), int(LockMode.NL), int(LockFlag.EXPEDITE)
 
@@ -40,7 +40,7 @@ class Probe(LockState):
     def __init__(self, engine: Engine, name: bytes) -> None:
         super().__init__(engine, name, int(Bit.WATCHED | Bit.DOOMED))
         self.since = engine.backend.now()
-        """When it was begun, on the backend's clock."""
+        """When it was begun, or answered, on the backend's clock."""
 
     def request(self) -> bytes:
         """Return what is written for it."""
