@@ -16,6 +16,7 @@ import pytest
 from dlm.locks import (
     DeadlockError,
     Ending,
+    LockError,
     Lockspace,
     LockspaceClosedError,
     LockTimedOutError,
@@ -268,6 +269,25 @@ def test_a_thousand_in_flight(world: Places) -> None:
             assert [lock.name for lock in locks] == [b"res%d" % n for n in range(1000)]
             await asyncio.gather(*(lock.unlock() for lock in locks))
             assert world.locks() == []
+
+    world.run(main())
+
+
+def test_an_unlock_with_a_timeout_waits_no_longer_for_what_is_under_way(world: Places) -> None:
+    """It is left to the lockspace then, which gives the conversion up and unlocks."""
+
+    async def main() -> None:
+        async with opened(world) as (space, other):
+            async with space.lock("res", PR):
+                lock = await other.lock("res", PR)
+                task = asyncio.create_task(lock.convert(EX))
+                await until(lambda: any(e.waits for e in world.locks()), "a conversion that waits")
+                with pytest.raises(LockTimedOutError) as caught:
+                    await asyncio.wait_for(lock.unlock(timeout=0.1), PATIENCE)
+                assert caught.value.ending is Ending.LEFT
+                with pytest.raises(LockError):
+                    await task
+            await until(lambda: world.locks() == [], "the end of what was left")
 
     world.run(main())
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dlm.locks import arguments, flows
 from dlm.locks.errors import LockError
-from dlm.locks.state import MODES, REQUEST, Bit, LockState
+from dlm.locks.state import MODES, REQUEST, UNLOCK, Bit, LockState
 from dlm.terms import EUNLOCK, LockFlag, LockMode
 
 if TYPE_CHECKING:
     from dlm.locks.aio import Lockspace
 
 _NO_FLAGS = LockFlag(0)
-_OVER = int(Bit.OVER)
+_OVER, _VALUE_BLOCK = int(Bit.OVER), int(Bit.VALUE_BLOCK)
 _NEW, _PLAIN, _NOT_PLAIN = range(3)
 
 T = TypeVar("T")
@@ -203,6 +203,9 @@ class Operation(asyncio.Future[T]):
         self._phase = _PLAIN
         self._callback = callback
         self._context = copy_context() if context is None else context
+        face = self._lock._face
+        if self._timeout is not None:
+            self._deadline = face.deadline(self._timeout)
         try:
             self._begin()
         except LockError as error:
@@ -210,9 +213,7 @@ class Operation(asyncio.Future[T]):
             self.set_exception(error)
             return
         if self._timeout is not None:
-            self._deadline = self._lock._face.deadline(self._timeout)
             self.step()
-        face = self._lock._face
         if face._beat is None:
             face.begun()
 
@@ -396,8 +397,12 @@ class _Unlocking(Operation[None]):
         if lock._op:  # something is under way: the flow waits for it
             flows.check_held(lock, "unlock")
             self.step()
+            return
+        self._started = True
+        engine, plain = lock._engine, not (self._invalidate or lock._bits & _VALUE_BLOCK)
+        if plain and lock._mode is not None and not engine.closed:  # nearly all of them
+            engine.start(lock, UNLOCK, 0, 0, aside=True, wake=self.wake)
         else:
-            self._started = True
             flows.start_unlock(lock, invalidate=self._invalidate, aside=True, wake=self.wake)
 
     def _make_flow(self) -> flows.Flow:
