@@ -281,6 +281,28 @@ def test_a_timeout_that_the_kernel_confirms(script: Script, space: Lockspace) ->
     assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL"]
 
 
+def test_what_is_free_is_granted_however_short_the_time(script: Script, space: Lockspace) -> None:
+    """A timeout of 0 begins while other writes are still to be made: it is asked for, too."""
+    begun, released = threading.Event(), threading.Event()
+    answer = answering(script)
+
+    def react(request: LockRequest) -> int:
+        if request.name == b"first":
+            begun.set()
+            released.wait(PATIENCE)
+        return answer(request)
+
+    script.react = react
+    first, _ = in_thread(lambda: space.lock("first", timeout=PATIENCE))
+    assert begun.wait(PATIENCE)
+    second, ended = in_thread(lambda: space.lock("second", timeout=0))
+    second.join(0.1)  # it waits for its write; else it has ended by now
+    released.set()
+    for thread in (first, second):
+        thread.join(PATIENCE)
+    assert getattr(ended[0], "held", ended[0]) is True
+
+
 def test_a_cancel_that_no_node_answers(script: Script, space: Lockspace) -> None:
     """The node dies just then: the timeout ends the call all the same, LEFT."""
 

@@ -175,6 +175,8 @@ def _settling(
         yield left
     else:
         return lock._status_of(turn)
+    while (job := lock._job) is not None and not job.begun and not engine.suspended():
+        yield FIRST_LOOK  # what is free is granted, however short the time: it is asked for first
     engine.cancel(lock)
     look = FIRST_LOOK
     while lock._op and lock._turn == turn:
