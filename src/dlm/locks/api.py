@@ -370,9 +370,9 @@ class Lockspace:
         engine, raw = self._engine, self._raw
         if engine.closed:
             engine.check_open()
-        if not engine.threads:
+        threads, mutex = engine.threads, engine._mutex
+        if not threads:
             engine.jobs.look()
-        mutex = engine._mutex
         mutex.acquire()  # see Results.collect()
         try:
             count = engine._collect(raw if raw._op else EVERYTHING)
@@ -380,7 +380,7 @@ class Lockspace:
             mutex.release()
         if raw.completed or raw.blocked:
             raw.make_calls()
-        if not engine.threads:
+        if not threads:
             engine.make_calls()
         if engine.closed and (lost := engine.lost()) is not None:
             raise lost
