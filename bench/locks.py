@@ -90,21 +90,20 @@ class Work:
 
     def hand(self, count: int) -> float:
         """Lock and unlock by submit and dispatch."""
-        space = self._space
         wanted = select.poll()
-        wanted.register(space.fileno(), select.POLLIN)
-
-        def complete(request: LockRequest) -> int:
-            lock_id, completion = space.submit(request)
-            while not completion.done:
-                wanted.poll()
-                space.dispatch()
-            return lock_id
-
+        wanted.register(self._space.fileno(), select.POLLIN)
+        submit, dispatch, wait = self._space.submit, self._space.dispatch, wanted.poll
         unlock, wish = LockRequest.unlock, LockRequest.lock(NAME.encode(), EX)
         begin = perf_counter()
         for _ in range(count):
-            complete(unlock(complete(wish)))
+            lock_id, completion = submit(wish)
+            while not completion.done:
+                wait()
+                dispatch()
+            _, completion = submit(unlock(lock_id))
+            while not completion.done:
+                wait()
+                dispatch()
         return (perf_counter() - begin) / count * 1e6
 
     def pipeline(self, count: int) -> float:

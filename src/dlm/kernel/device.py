@@ -43,6 +43,8 @@ class KernelDevice:
     ) -> None:
         """Take over the open file; ``forget`` is told when it is closed."""
         self._syscalls = syscalls
+        # On the path of every lock: found once, for a static method is slow to find.
+        self._write, self._read = syscalls.write, syscalls.read
         self._path = path
         self._descriptor = descriptor
         self._forget = forget
@@ -56,7 +58,7 @@ class KernelDevice:
         if (descriptor := self._descriptor) == _CLOSED:
             self._open()
         try:
-            return self._syscalls.write(descriptor, request)
+            return self._write(descriptor, request)
         except OSError as error:
             error.filename = self._path
             raise
@@ -68,7 +70,7 @@ class KernelDevice:
         try:
             if size < LEAST_BUFFER:
                 return self._syscalls.read_with_room(descriptor, size)
-            return self._syscalls.read(descriptor, size)
+            return self._read(descriptor, size)
         except OSError as error:
             error.filename = self._path
             raise

@@ -32,12 +32,14 @@ from dlm.locks.results import EVERYTHING
 from dlm.locks.space import DEFAULT, MODE, Orphan
 from dlm.locks.state import REQUEST, Bit
 from dlm.ports import Backend, Pending
-from dlm.terms import RESOURCE_NAME_MAX, LockFlag, LockId, LockMode
+from dlm.terms import RESOURCE_NAME_MAX, LockFlag, LockId, LockMode, StatusFlag
 
 _NO_FLAGS = LockFlag(0)
 _VALUE_BLOCK, _VALBLK = int(Bit.VALUE_BLOCK), int(LockFlag.VALBLK)
 _LOCK, _UNLOCK, _CANCEL = int(Command.LOCK), int(Command.UNLOCK), int(LockFlag.CANCEL)
 _PR, _EX = LockMode.PR, LockMode.EX
+_NO_REMARKS = StatusFlag(0)
+_new = object.__new__
 
 
 class Lockspace:
@@ -310,9 +312,13 @@ class Lockspace:
         if request.__class__ is not LockRequest:
             return raw.submit(engine, request, callback)
         command, mode, flags, lock_id, _, _, _, _, _, _, _, _, value, name = request
+        # As Completion(engine, callback, lock_id), whose call takes half as long again.
+        completion = _new(Completion)
+        completion._desk, completion.callback, completion.value = engine, callback, None
+        completion.done, completion.status, completion.flags = False, 0, _NO_REMARKS
+        completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
         # Nearly all of them: a new lock, or the end of one with nothing under way.
         if command == _LOCK and not (flags & NOT_PLAIN or len(name) > RESOURCE_NAME_MAX):
-            completion = Completion(engine, callback)
             token = next(engine.tokens)
             entry = RawLock(raw, token, name, completion)
         elif command == _UNLOCK and not flags & _CANCEL:
@@ -320,8 +326,6 @@ class Lockspace:
             if found is None or found._waiting is not None:
                 return raw.submit(engine, request, callback)
             entry, token, name = found, found._token, b""
-            # A LockId is its number, but takes as long to make as a completion.
-            completion = Completion(engine, callback, lock_id)  # type: ignore[arg-type]
             entry._waiting = completion
         else:
             return raw.submit(engine, request, callback)
@@ -370,9 +374,9 @@ class Lockspace:
         engine, raw = self._engine, self._raw
         if engine.closed:
             engine.check_open()
-        if not engine.threads:
+        threads, mutex = engine.threads, engine._mutex
+        if not threads:
             engine.jobs.look()
-        mutex = engine._mutex
         mutex.acquire()  # see Results.collect()
         try:
             count = engine._collect(raw if raw._op else EVERYTHING)
@@ -380,7 +384,7 @@ class Lockspace:
             mutex.release()
         if raw.completed or raw.blocked:
             raw.make_calls()
-        if not engine.threads:
+        if not threads:
             engine.make_calls()
         if engine.closed and (lost := engine.lost()) is not None:
             raise lost

@@ -11,7 +11,7 @@ import errno
 import itertools
 from collections import deque
 from collections.abc import Callable, Sized
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dlm.abi.device import Command, LockRequest, pack_lock, unpack_result
 from dlm.locks.arguments import RISKY, harm, harm_of_unlock
@@ -89,6 +89,7 @@ class Desk(Protocol):
     """
 
     name: str
+    table: dict[int, Any]  # Any: whatever it expects results for, by token
 
     @property
     def led(self) -> object:
@@ -159,7 +160,7 @@ class RawLock:
         desk = owner.desk
         self._id = lock_id
         if status and (status == _UNLOCKED or self._fresh):
-            desk.drop(self._token)
+            desk.table.pop(self._token, None)
             if owner.by_id.get(lock_id) is self:
                 del owner.by_id[lock_id]
         self._fresh = False
@@ -345,7 +346,7 @@ class BareDesk:
     def __init__(self, name: str) -> None:
         self.name = name
         self._tokens = itertools.count(1)
-        self._table: dict[int, RawLock] = {}
+        self.table: dict[int, Any] = {}  # Any: as above
 
     def next_token(self) -> int:
         """Return what results of the next lock will carry."""
@@ -353,11 +354,11 @@ class BareDesk:
 
     def add(self, token: int, entry: RawLock) -> None:
         """Expect results for a lock."""
-        self._table[token] = entry
+        self.table[token] = entry
 
     def drop(self, token: int) -> None:
         """Expect none any more."""
-        self._table.pop(token, None)
+        self.table.pop(token, None)
 
     def tell(self, completion: Completion) -> None:
         """Nobody sleeps here."""
@@ -371,6 +372,6 @@ class BareDesk:
         """Hand out a result that was read."""
         token, status, lock_id, flags, bast_mode, at = unpack_result(data)
         value = data[at : at + VALUE_BLOCK_SIZE] if at else None
-        entry = self._table.get(token)
+        entry = self.table.get(token)
         if entry is not None:
             entry._took(status, lock_id, flags, bast_mode, value)
