@@ -202,6 +202,9 @@ class KernelProfile:
     debugfs_writable: bool
     """Testers may write ``<ls>_locks`` and ``<ls>_waiters`` in debugfs: their mode is 0644, else
     0444 (5.10)."""
+    numbers_names: bool
+    """The questions for a directory's names, and their answers, are numbered as messages about
+    locks are (6.6): out of step, a recovery never ends; before, only locks hang."""
     debug_comms: str
     """When debug/dlm/comms/<id> is made: "" never (5.10), with the first message to or from a
     "member" (6.1), with the first "address" (6.6)."""
@@ -249,6 +252,7 @@ _5_10 = KernelProfile(
     forgets_minor=False,
     reserved_flag=False,
     debugfs_writable=False,
+    numbers_names=False,
     debug_comms="",
 )
 _6_1 = replace(
@@ -281,6 +285,7 @@ _6_12 = replace(
     parting_seconds=5.0,
     forgets_minor=True,
     reserved_flag=True,
+    numbers_names=True,
     debug_comms="address",
 )
 _7_2 = replace(

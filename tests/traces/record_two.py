@@ -25,11 +25,13 @@ from dlm.errors import NoDlmError
 from dlm.ports import Backend
 from dlm.trace import Header, Machines, Patience, Recorder, Trace, dump, replay
 from tests.traces.kit import Tape
-from tests.traces.record import clean_configfs
-from tests.traces.twonodes import ADDRESSES, STORIES, Two, play
+from tests.traces.twodeaths import DYING
+from tests.traces.twonodes import ADDRESSES, ALIVE, Two
 
 if TYPE_CHECKING:
     from tests.vm.guests import Guest, Lab
+
+STORIES = {**ALIVE, **DYING}
 
 TRIES = 10
 """Seconds in which a guest that was booted begins to serve."""
@@ -45,7 +47,9 @@ def record(
     recorder = Recorder(backends, header, machines=machines, patience=PATIENCE, **more)  # type: ignore[arg-type]
     one, other = (Tape(recorder, node=n, address=ADDRESSES[n]) for n in ADDRESSES)
     try:
-        play(Two(one, other), name)
+        two = Two(one, other)
+        two.up()
+        STORIES[name](two)  # its end is the end of the nodes: leaving takes minutes
     finally:
         recorder.close()
     return recorder.trace(name)
@@ -93,7 +97,7 @@ class Guests:
 
 
 def on_guests(names: list[str], directory: Path, kernel: str) -> None:
-    """Record stories on two guests, whose modules are new for each."""
+    """Record stories on two guests, which boot for each."""
     # They need what only a machine with qemu has.
     from tests.vm.guests import Lab  # noqa: PLC0415
     from tests.vm.host import cache_directory  # noqa: PLC0415
@@ -104,7 +108,7 @@ def on_guests(names: list[str], directory: Path, kernel: str) -> None:
     with Lab([kernel, kernel], Path(results)) as lab:
         for name in names:
             begin = time.monotonic()
-            freshen(lab)
+            boot(lab)  # a lockspace whose nodes leave one by one waits for minutes
             release = lab.guests[0].run("uname -r", quiet=True, check=True).stdout.strip()
             fresh = time.monotonic()
             with ExitStack() as stack, (directory / f"{name}.part").open("w") as part:
@@ -136,18 +140,6 @@ def reach(guest: Guest) -> None:
             if not left:
                 raise
             time.sleep(1.0)
-
-
-def freshen(lab: Lab) -> None:
-    """Load the modules anew; where that fails, or after a loss of power, boot both guests."""
-    try:
-        for guest in lab.guests:
-            with guest.backend() as backend:
-                clean_configfs(backend)
-            guest.run("modprobe -r dlm && modprobe dlm", check=True, quiet=True)
-    except Exception as error:  # noqa: BLE001 - whatever it is, a boot mends it
-        print(f"the guests boot: {error}", flush=True)
-        boot(lab)
 
 
 def boot(lab: Lab) -> None:

@@ -5,7 +5,8 @@ devices) and of stories (11); where there is no trace, why.
 May not know: how a trace is made.
 
 ``REFUSALS``: what is asked -> (trace, operation, errno, kernels); the test finds such an operation.
-``STORIES``, ``TWO_NODES``: what is told -> the story of lockstories or twonodes that tells it.
+``STORIES``: what is told -> the story of lockstories that tells it; ``TWO_NODES``: of twonodes or
+twodeaths.
 """
 
 from __future__ import annotations
@@ -219,19 +220,24 @@ STORIES: dict[str, str] = {
 
 TWO_NODES: dict[str, str] = {
     "5.10 grants across nodes": "grants",
+    "5.10 flags that change the order, across nodes": "order",
+    "5.10 alternative modes across nodes": "alternatives",
     "5.11 conversion deadlock across nodes": "conversions",
     "5.12 blocking ASTs across nodes": "blocking",
     "5.4 value blocks across nodes": "values",
     "4.4.6, 4.7, 4.8 orphans of another node": "orphans",
-    "5.4 to 6.2 one after the other": "both-live",
+    "4.7 the end of a process, seen by the other node": "closing",
+    "1.2 comm sequence": "remade",
     "6.1 requests to a node that is stopped": "stopped",
     "6.3 locks of a node that died": "holder-dies",
     "6.4 a clean leave": "leaving",
+    "6.4 without a directory": "nodir",
     "6.4 a new master": "master-dies",
     "6.4 a return": "coming-back",
     "6.5 operations in flight": "in-flight",
     "6.5 operations in flight that are given up": "given-up",
     "6.6 conversions after a recovery": "waiters-outlive",
+    "6.6 conversions between PR and CW, another holds": "middle",
     "6.7 value blocks after a recovery": "master-dies",
     "6.2 death of a directory node": "directory-dies",
     "11.5 master 1; node 2 EX with VALBLK": "holder-dies",
@@ -243,24 +249,12 @@ TWO_NODES: dict[str, str] = {
     "11.5 lookup in flight": "in-flight",
     "11.5 conversion in flight": "in-flight",
 }
-"""Each row that takes two nodes, and the story of twonodes that tells it."""
+"""Each row that takes two nodes, and the story of twonodes or twodeaths that tells it."""
 
 _LATER = "not played to this kernel yet"
-_IDLE = "a node that leaves alone waits three minutes for the end of its connections"
-_TOGETHER = "told in both-live"
 
 TWO_NODES_NOT_RECORDED: dict[str, dict[str, str]] = {
-    "6.1": {
-        **dict.fromkeys(("blocking", "conversions", "values", "orphans", "stopped"), _TOGETHER),
-        **dict.fromkeys(("master-dies", "directory-dies"), _LATER),
-        **dict.fromkeys(("given-up", "coming-back"), _LATER),
-        "leaving": _IDLE,
-    },
-    "7.2": {
-        **dict.fromkeys(("blocking", "conversions", "values", "stopped"), _TOGETHER),
-        **dict.fromkeys(("holder-dies", "directory-dies"), _LATER),
-        **dict.fromkeys(("given-up", "coming-back"), _LATER),
-        "leaving": _IDLE,
-    },
+    "6.1": dict.fromkeys(("leaving", "remade"), _LATER),
+    "7.2": dict.fromkeys(("leaving", "remade"), _LATER),
 }
 """Stories that no pair of guests of a kernel has a trace of, and why."""

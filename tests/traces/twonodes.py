@@ -1,7 +1,7 @@
-"""Directed traces of two nodes: rows 5.9 to 6.7 and 11.5 of the interface.
+"""Directed traces of two nodes that live: rows 5.9 to 6.4 of the interface.
 
-Decides: which operations are made on which node, in which order.
-May not know: their results.
+Decides: how two nodes begin, which operations are made on which node, in which order.
+May not know: their results; stories in which node 2 dies (tests/traces/twodeaths.py).
 
 A story begins with a lockspace of both nodes. Operations are made one at a time, and what travels
 between the nodes has arrived before the next: there is one order, and the emulator can keep it.
@@ -35,7 +35,6 @@ class Two:
         self.other = other
         self.tapes = (one, other)
         self.controls: dict[int, str] = {}
-        self.opened: tuple[File, ...] = ()
 
     def up(self) -> None:
         """Bring the lockspace up on both nodes."""
@@ -68,8 +67,7 @@ class Two:
 
     def files(self) -> tuple[File, File]:
         """Open the lockspace on each node."""
-        self.opened = f, g = self.one.file(), self.other.file()
-        return f, g
+        return self.one.file(), self.other.file()
 
     def results(self, *files: File) -> None:
         """Let messages arrive, then read what has come."""
@@ -102,17 +100,18 @@ class Two:
         self.one.start()
         self.settle()
 
-    def close(self) -> None:
-        """Close what `files` opened: all locks go."""
-        for file in self.opened:
-            file.close()
-            self.settle()
+    def again(self) -> None:
+        """Stop both nodes, and let them recover."""
+        for tape in self.tapes:
+            tape.stop()
+        for tape in self.tapes:
+            tape.put("dlm/test/control", "1\n")
+        self.settle()
+        for tape in self.tapes:
+            tape.get("dlm/test/recover_status")
 
 
 Story = Callable[[Two], None]
-
-
-# ---- both live ----------------------------------------------------------------------------------
 
 
 def grants(two: Two) -> None:
@@ -214,6 +213,79 @@ def conversions(two: Two) -> None:
     two.look()
 
 
+def order(two: Two) -> None:
+    """5.10 across nodes: HEADQUE, NOORDER, EXPEDITE, QUECVT, NODLCKWT, NOQUEUE to convert."""
+    f, g = two.files()
+    a = name_for(1, "q")
+    two.master(f, a)
+    held = f.lock(a, PR)
+    two.settle()
+    for mode, flags in (
+        (EX, 0), (CR, 0), (PW, F.HEADQUE), (CR, F.NOORDER), (NL, 0), (NL, F.EXPEDITE)
+    ):  # fmt: skip
+        g.lock(a, mode, flags)
+        two.results(f, g)
+    two.look()
+    f.convert(held, EX, F.NOQUEUE)
+    two.results(f, g)
+    g.convert(4, PW, F.NOQUEUE)
+    two.results(f, g)
+    g.convert(6, EX, F.NOQUEUE | F.NOQUEUEBAST)
+    two.results(f, g)
+    g.convert(4, EX)
+    two.results(f, g)
+    g.convert(6, PR, F.QUECVT)
+    two.results(f, g)
+    f.convert(held, EX, F.NODLCKWT)
+    two.results(f, g)
+    two.look()
+    g.convert(6, EX, F.NOQUEUE | F.NOQUEUEBAST)
+    two.results(f, g)
+    g.cancel(4)
+    two.results(f, g)
+    two.look()
+    f.unlock(held, F.FORCEUNLOCK)
+    two.results(f, g)
+    two.look()
+
+
+def alternatives(two: Two) -> None:
+    """5.10 b across nodes: ALTPR and ALTCW, at once, from a queue, to convert."""
+    # Not both flags, nor what node 2 then thinks it has: it may be wrong after a conversion.
+    f, g = two.files()
+    a = name_for(1, "t")
+    two.master(f, a)
+    held = f.lock(a, PR)
+    two.settle()
+    given = g.lock(a, EX, F.ALTPR)
+    two.settle()
+    queued = g.lock(a, EX, F.ALTCW)
+    two.settle()
+    g.lock(a, PW, F.ALTCW | F.NOQUEUE)
+    two.results(f, g)
+    two.look()
+    f.convert(held, CW)
+    two.results(f, g)
+    g.unlock(given)
+    two.results(f, g)
+    two.look()
+    g.convert(queued, NL)
+    two.results(f, g)
+    g.convert(queued, PR, F.ALTCW)
+    two.results(f, g)
+    two.look(two.one)
+    g.unlock(queued)
+    two.results(f, g)
+    waits = g.lock(a, NL)
+    two.settle()
+    g.convert(waits, EX, F.ALTPR)
+    two.results(f, g)
+    two.look()
+    f.convert(held, CR)
+    two.results(f, g)
+    two.look()
+
+
 def values(two: Two) -> None:
     """5.4 across nodes: what a remote holder writes and reads, with and without VALBLK."""
     f, g = two.files()
@@ -286,6 +358,38 @@ def orphans(two: Two) -> None:
     two.look()
 
 
+def closing(two: Two) -> None:
+    """4.7 across nodes: a process ends that holds, converts and waits at the other node."""
+    f, g = two.files()
+    h = two.other.file(process="p")
+    names = [name_for(directory, stem) for stem in "pu" for directory in (1, 2)]
+    two.master(f, *names)
+    writer = h.lock(names[0], EX, F.VALBLK)
+    two.settle()
+    h.convert(writer, EX, F.VALBLK, value=b"before")
+    two.settle()
+    h.lock(names[1], PR)
+    two.settle()
+    g.lock(names[1], PR)
+    two.settle()
+    h.lock(names[2], CR)
+    two.settle()
+    for name, mode in ((names[0], CR), (names[1], EX), (names[2], PR)):
+        f.lock(name, mode, F.VALBLK)
+        two.settle()
+    h.convert(2, PW)
+    two.settle()
+    h.convert(4, EX)
+    two.settle()
+    h.lock(names[1], CR)
+    h.lock(names[3], NL)
+    two.results(f, g, h)
+    two.look()
+    two.other.do("exit", process="p")
+    two.results(f, g)
+    two.look()
+
+
 def stopped(two: Two) -> None:
     """6.1, 6.2 with both: one is stopped, requests of the other are kept and made later."""
     f, g = two.files()
@@ -310,12 +414,34 @@ def stopped(two: Two) -> None:
     two.results(f, g)
 
 
-def both_live(two: Two) -> None:
-    """5.4 to 6.2 across nodes, told one after the other in one lockspace."""
-    for story in (conversions, blocking, values, stopped):
-        story(two)
-        two.close()
-    orphans(two)
+def nodir(two: Two) -> None:
+    """6.2, 6.4: no directory, a name's hash says who is master; each recovery rebuilds all."""
+    f, g = two.files()
+    a, b, c = name_for(1, "n"), name_for(2, "n"), name_for(2, "nn")
+    for tape in two.tapes:
+        tape.put("dlm/test/nodir", "1\n")
+    two.again()
+    for first, second, name in ((g, f, a), (f, g, b), (f, g, c)):
+        held = first.lock(name, EX, F.VALBLK)
+        two.settle()
+        first.convert(held, PR, F.VALBLK, value=name)
+        two.settle()
+        second.lock(name, PR, F.VALBLK)
+        two.settle()
+        second.lock(name, EX)
+        two.settle()
+    f.convert(2, EX)
+    two.results(f, g)
+    two.look()
+    two.again()
+    two.results(f, g)
+    two.look()
+    f.unlock(2, F.FORCEUNLOCK)
+    two.results(f, g)
+    two.look()
+    two.lose()
+    f.results()
+    two.look(two.one)
 
 
 def leaving(two: Two) -> None:
@@ -334,232 +460,39 @@ def leaving(two: Two) -> None:
     g.close()
     two.results(f)
     two.look()
-    two.other.down(two.controls[2])
-    two.go_on()
+    call = two.other.release(two.controls[2])  # which waits until node 1 has let go of node 2
+    two.one.stop()
+    two.one.rmdir(f"{CLUSTER}/spaces/test/nodes/2")
+    two.one.start()
+    two.other.do("wait", async_=call)
+    two.other.list("dlm")
     f.results()
     two.look(two.one)
 
 
-# ---- node 2 dies --------------------------------------------------------------------------------
-
-
-def holder_dies(two: Two) -> None:
-    """6.3, 11.5: node 1 is the master of all; node 2 held, waited and converted there, and dies."""
+def remade(two: Two) -> None:
+    """1.2, 6.2: one node alone makes the other's comm anew; from then on they are out of step."""
+    # No lock whose directory is node 2: its lookup would not be sent, and the lock hang for ever.
     f, g = two.files()
-    names = [name_for(directory, stem) for stem in "hijk" for directory in (1, 2)]
-    two.master(f, *names)
-    for name in names[:2]:
-        g.lock(name, EX, F.VALBLK)
-        two.settle()
-    for name in names[2:4]:
-        g.lock(name, EX)
-        two.settle()
-    g.lock(names[4], PR, F.VALBLK)
-    two.settle()
-    for name in names[:4]:
-        f.lock(name, CR)
-        two.settle()
-    f.lock(names[5], EX)
-    two.settle()
-    g.lock(names[5], PR)
-    two.settle()
-    g.lock(names[6], CR)
-    two.settle()
-    f.lock(names[6], CR)
-    two.settle()
-    g.convert(7, EX)
-    two.results(f, g)
-    f.lock(names[6], PR)
-    two.results(f, g)
-    two.look()
-    two.lose()
-    f.results()
-    two.look(two.one)
-    for name in names:
-        f.lock(name, CR, F.VALBLK | F.NOQUEUE)
-        f.results()
-
-
-def master_dies(two: Two) -> None:
-    """6.4, 6.7, 11.5: node 2 was the master; what node 1 has of each resource makes a new one."""
-    f, g = two.files()
-    for directory in (1, 2):
-        for stem, mode, flags in (
-            ("e1-", NL, F.VALBLK), ("e2-", PR, F.VALBLK), ("e3-", CR, F.VALBLK), ("e4-", NL, 0),
-            ("e5-", PR, 0),
-        ):  # fmt: skip
-            name = name_for(directory, stem)
-            writer = g.lock(name, EX, F.VALBLK)
-            two.settle()
-            g.convert(writer, NL, F.VALBLK, value=name)
-            two.settle()
-            g.results()
-            f.lock(name, mode, flags)
-            two.results(f)
-        for stem, mode in (("e6-", CR), ("e7-", PR)):
-            name = name_for(directory, stem)
-            two.master(g, name)
-            f.lock(name, mode, F.VALBLK)
-            two.results(f)
-    two.look()
-    two.lose()
-    f.results()
-    two.look(two.one)
-    for lock_id in range(1, 15):
-        f.convert(lock_id, PR, F.VALBLK)
-        f.results()
-    two.look(two.one)
-
-
-def waiters_outlive(two: Two) -> None:
-    """6.4, 6.6, 11.5: node 1 waits and converts on resources whose master, node 2, dies."""
-    f, g = two.files()
-    names = [name_for(directory, stem) for stem in "wxyz" for directory in (1, 2)]
-    for name in names:
-        g.lock(name, EX if name in names[:2] else NL, F.VALBLK)
-        two.settle()
-    g.results()
-    f.lock(names[0], EX)
-    two.settle()
-    f.lock(names[1], NL)
-    two.settle()
-    f.convert(2, EX, F.VALBLK)
-    two.settle()
-    for name in names[2:4]:
-        f.lock(name, PR)
-        two.settle()
-        g.lock(name, PR)
-        two.settle()
-        f.convert(3 if name == names[2] else 4, CW)
-        two.settle()
-    for name in names[4:6]:
-        f.lock(name, CR)
-        two.settle()
-        f.lock(name, EX)
-        two.settle()
-        f.lock(name, PR)
-        two.settle()
-    two.results(f, g)
-    two.look()
-    two.lose()
-    f.results()
-    two.look(two.one)
-
-
-def directory_dies(two: Two) -> None:
-    """6.2, 6.5: node 2 had the directory entries; what node 1 is the master of stays as it is."""
-    f, g = two.files()
-    names = [name_for(2, stem) for stem in ("da", "db", "dc")]
-    two.master(f, *names)
-    f.lock(names[0], EX, F.VALBLK)
-    f.convert(4, EX, F.VALBLK, value=b"kept")
-    f.lock(names[0], PR)
-    f.lock(names[1], PR)
-    two.results(f)
-    g.lock(names[1], PR)
-    two.results(g)
-    two.look()
-    two.lose()
-    f.results()
-    two.look(two.one)
-    f.lock(name_for(2, "new"), EX)
-    f.convert(4, NL, F.VALBLK, value=b"again")
-    f.results()
-    two.look(two.one)
-
-
-def in_flight(two: Two) -> None:
-    """6.5, 11.5: node 2 is dead and nobody knows: requests, lookups, conversions on their way."""
-    f, g = two.files()
-    names = [name_for(1, stem) for stem in ("fa", "fb", "fc", "fd", "fe")]
-    held = []
-    for name in names:
-        two.master(g, name)
-        held.append(f.lock(name, PR))
-        two.settle()
-    f.results()
-    two.other.do("crash")
-    for name in (name_for(2, "lookup"), names[0]):
-        f.unlock(f.lock(name, EX))
-    f.convert(held[0], EX)
-    f.unlock(held[0])
-    f.convert(held[0], PR)
-    f.convert(held[1], EX)
-    f.convert(held[2], CR)  # down: needs no reply
-    f.unlock(held[3])
-    f.convert(held[4], CW)  # PR to CW
-    two.settle()
-    f.results()
-    two.one.locks()
-    two.one.get("debug/dlm/test_waiters")
-    two.go_on()
-    f.results()
-    two.look(two.one)
-
-
-def given_up(two: Two) -> None:
-    """6.5: node 2 is dead and nobody knows: conversions on their way that are given up."""
-    # Not requests: recovery of one that was given up ends a 6.1 node.
-    f, g = two.files()
-    names = [name_for(1, stem) for stem in ("ga", "gb", "gc")]
-    held = []
-    for name in names:
-        two.master(g, name)
-        held.append(f.lock(name, PR))
-        two.settle()
-    f.results()
-    two.other.do("crash")
-    for lock_id in held:
-        f.convert(lock_id, EX)
-    f.cancel(held[0])
-    f.deadlock(held[1])
-    f.unlock(held[2], F.FORCEUNLOCK)
-    two.settle()
-    f.results()
-    two.one.locks()
-    two.go_on()
-    f.results()
-    two.look(two.one)
-
-
-def coming_back(two: Two) -> None:
-    """6.4: node 2 loses power, boots, joins again; locks go back and forth as before."""
-    f, g = two.files()
-    a, b = name_for(1, "r"), name_for(2, "r")
+    a, b = name_for(1, "t"), name_for(2, "t")
     two.master(f, a)
     two.master(g, b)
-    g.lock(a, EX, F.VALBLK)
-    two.settle()
-    kept = f.lock(b, PR, F.VALBLK)
+    held = f.lock(b, PR)
     two.results(f, g)
-    two.lose()
-    f.results()
-    two.look(two.one)
-    two.other.do("boot")
-    two.configure(two.other)
-    fd = two.controls[2] = two.other.control()
-    call = two.other.begin_create(fd)
-    two.one.stop()
+    two.one.rmdir(f"{CLUSTER}/comms/2")
     two.one.comm(2, ADDRESSES[2])
-    two.one.member("test", 2)
-    two.one.put("dlm/test/control", "1\n")
-    two.other.put("dlm/test/control", "1\n")
-    two.other.put("dlm/test/event_done", "0\n")
-    two.other.do("wait", async_=call)
     two.settle()
-    for tape in two.tapes:
-        tape.get("dlm/test/recover_status")
-    h = two.other.file()
-    h.lock(a, EX)
-    writer = h.lock(b, EX, F.VALBLK)
-    two.results(f, h)
+    f.lock(b, CR)
+    two.results(f, g)
     two.look()
-    f.convert(kept, NL)
-    two.results(f, h)
-    h.convert(writer, NL, F.VALBLK, value=b"back")
-    two.settle()
-    f.convert(kept, CR, F.VALBLK)
-    two.results(f, h)
+    g.lock(a, CR)
+    two.results(f, g)
+    two.look()
+    f.convert(held, CR)
+    two.results(f, g)
+    two.look()
+    two.again()
+    two.results(f, g)
     two.look()
 
 
@@ -567,29 +500,14 @@ ALIVE: dict[str, Story] = {
     "grants": grants,
     "blocking": blocking,
     "conversions": conversions,
+    "order": order,
+    "alternatives": alternatives,
     "values": values,
     "orphans": orphans,
+    "closing": closing,
     "stopped": stopped,
-    "both-live": both_live,
+    "nodir": nodir,
     "leaving": leaving,
+    "remade": remade,
 }
 """Stories in which nobody dies."""
-
-DYING: dict[str, Story] = {
-    "holder-dies": holder_dies,
-    "master-dies": master_dies,
-    "waiters-outlive": waiters_outlive,
-    "directory-dies": directory_dies,
-    "in-flight": in_flight,
-    "given-up": given_up,
-    "coming-back": coming_back,
-}
-"""Stories in which node 2 loses power."""
-
-STORIES = {**ALIVE, **DYING}
-
-
-def play(two: Two, name: str) -> None:
-    """Tell one story from the beginning. Its end is the end of the nodes: leaving takes minutes."""
-    two.up()
-    STORIES[name](two)

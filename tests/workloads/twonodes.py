@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from dlm.terms import LockFlag
+from dlm.abi.device import Command, LockRequest, encode_request
+from dlm.terms import LockFlag, LockMode
 from tests.traces.kit import CLUSTER
 from tests.workloads.onenode import LockAction, OneNode, Space, Steps
 from tests.workloads.words import Line, draw_theme
@@ -37,6 +38,10 @@ BY_ID = frozenset({OneNode.convert, OneNode.unlock, OneNode.cancel, OneNode.dead
 # Hazard: the lock's own node takes another mode than its master has granted (ALTPR, ALTCW); an
 # orphan is forgotten that the other node grants while its file closes (PERSISTENT).
 NEVER = int(LockFlag.PERSISTENT | LockFlag.ALTPR | LockFlag.ALTCW)
+
+MIDDLE = {LockMode.PR, LockMode.CW}
+GRANTED_MODE = 8
+"""Column of a listed lock."""
 
 SILENT = frozenset({"read", "poll", "get", "open", "settle", "pending"})
 """Operations that send nothing to the other node."""
@@ -138,6 +143,7 @@ class TwoNodes:
         """Cut the power of node 2; node 1 recovers without it."""
         yield {"do": "crash", "node": 2}
         side = self.first
+        yield from self.ask_the_dead()
         for _ in range(self.rng.choice((0, 2))):
             yield from self.rng.choice((OneNode.look, OneNode.read))(side, side.space)
         yield from side.put(f"dlm/{LOCKSPACE}/control", "0")
@@ -151,3 +157,25 @@ class TwoNodes:
                 if "errno" in result:
                     break
         yield from side.look(side.space)
+
+    def ask_the_dead(self) -> Steps[None]:
+        """Ask for what needs node 2, before node 1 knows that it is dead."""
+        # Hazard: what is given up on its way (CANCEL, FORCEUNLOCK, a close) ends a 6.1 node when it
+        # recovers; a conversion between PR and CW is granted twice there.
+        side, rng = self.first, self.rng
+        for _ in range(rng.choice((0, 2, 5))):
+            locks = yield from side.list_locks(side.space)
+            file = side.file_of(side.space)
+            if not locks or rng.random() < 0.4:
+                yield from side.request(side.space)
+                continue
+            words = rng.choice(locks)
+            lock_id, granted = int(words[0], 16), int(words[GRANTED_MODE])
+            if rng.random() < 0.4 and lock_id in side.space.owners:
+                flags = rng.choice((0, 0, LockFlag.VALBLK, LockFlag.IVVALBLK))
+                request = LockRequest(Command.UNLOCK, lock_id=lock_id, flags=flags, lksb=1)
+                yield from side.write(file, encode_request(request))
+            else:
+                modes = [mode for mode in LockMode if {mode, granted} != MIDDLE]
+                request = side.requests.convert(self.count, lock_id, mode=rng.choice(modes))
+                yield from side.write(file, request)

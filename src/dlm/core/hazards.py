@@ -61,8 +61,8 @@ READ_TOO_SHORT = Hazard(
 ALTERNATIVE_MODE = Hazard(
     "a conversion that another node granted in an alternative mode, or any lock that it granted "
     "in CW although ALTPR was given, too",
-    "the kernel of the lock's own node goes on with another mode than its master has; after the "
-    "next conversion nobody can unlock the lock",
+    "the kernel of the lock's own node goes on with another mode than its master has, and reports "
+    "conversions as done that wait there; an UNLOCK that follows one at once is lost",
     "lock.c, __receive_convert_reply(), munge_altmode()",
 )
 LOOKUP_GIVEN_UP = Hazard(
@@ -70,6 +70,14 @@ LOOKUP_GIVEN_UP = Hazard(
     "other requests waited for that",
     "the kernel forgets those that waited: they and all later ones for the resource hang",
     "lock.c, receive_lookup_reply(), dlm_recover_waiters_post()",
+)
+LOOKUP_NOT_SENT = Hazard(
+    "a request for a resource whose directory node's comm was made anew, before that node was "
+    "heard of",
+    "the kernel does not say that the lookup could not be sent: the request and all later ones for "
+    "the resource hang",
+    "lock.c, set_master()",
+    frozenset({"6.1", "6.12", "7.2"}),
 )
 MASTER_NEVER_FOUND = Hazard(
     "a request for a resource whose only lookup had been cancelled",

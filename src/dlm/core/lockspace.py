@@ -80,17 +80,21 @@ class Lockspace:
         holds_results: bool = False,
         watches_waits: bool = False,
         strict: bool = False,
+        reaches: Callable[[int], bool] | None = None,
     ) -> None:
         """Begin stopped; with ``holds_results`` no result can be read while it is.
 
         ``watches_waits``: locks that have to wait are marked (create flag TIMEWARN, up to 6.3).
         ``strict``: raise ``KernelHazardError`` where a real kernel would not survive (hazards.py).
+        ``reaches``: says whether a message to a node can be made; ENOBUFS where it cannot.
         """
         self.name = name
         self._state = State(name, node, profile, exflags, table_size)
         self._state.holds_results = holds_results
         self._state.watches_waits = watches_waits
         self._state.strict = strict
+        if reaches is not None:
+            self._state.reaches = reaches
         self._commands = COMMANDS_2005 if profile.locks_by_id else _COMMANDS
         self._recovery: Recovery | None = None
         self._next: tuple[int, Start] | None = None

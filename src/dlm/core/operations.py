@@ -9,6 +9,7 @@ Mirrors: set_master() … cancel_lock() of fs/dlm/lock.c (Linux 6.1).
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import Final
 
 from dlm.core import locking
@@ -32,6 +33,7 @@ from dlm.core.blocks import (
     LockBlock,
     Resource,
 )
+from dlm.core.hazards import LOOKUP_NOT_SENT
 from dlm.core.messages import MessageType
 from dlm.core.modes import EX, NL, QUECVT_ALLOWED, is_down_conversion
 from dlm.core.results import queue_completion
@@ -161,7 +163,13 @@ def _set_master(state: State, resource: Resource, lock: LockBlock) -> bool:
         lock.nodeid = 0
         return True
     resource.first_lock_id = lock.lock_id
-    ask(state, resource, lock, MessageType.LOOKUP, resource.directory_node)
+    try:
+        ask(state, resource, lock, MessageType.LOOKUP, resource.directory_node)
+    except Refused:
+        # Quirk: no kernel looks whether the lookup was sent, and the lock waits for ever.
+        state.risk(LOOKUP_NOT_SENT, f"lock {lock.lock_id:x}")
+        resource.first_lock_id = 0
+        raise
     return False
 
 
@@ -170,7 +178,8 @@ def request_waiting_for_lookup(state: State, resource: Resource) -> None:
     waiting, resource.lookups = resource.lookups, []
     for lock in waiting:
         lock.looking_up = False
-        request(state, resource, lock)
+        with suppress(Refused):
+            request(state, resource, lock)
         state.settle(lock)
 
 
@@ -185,7 +194,8 @@ def confirm_master(state: State, resource: Resource, error: int) -> None:
         lock = resource.lookups.pop(0)
         lock.looking_up = False
         resource.first_lock_id = lock.lock_id
-        request(state, resource, lock)
+        with suppress(Refused):
+            request(state, resource, lock)
         state.settle(lock)
 
 

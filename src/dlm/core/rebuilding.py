@@ -9,6 +9,7 @@ Mirrors: fs/dlm/recover.c and the recovery half of fs/dlm/lock.c (Linux 6.1).
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import replace
 
 from dlm.core import operations
@@ -116,13 +117,19 @@ def repeat_waiters(state: State) -> None:
         state.forget_wait(lock)
         if overlap:
             _end_instead(state, lock, kind, overlap)
-        elif kind == MessageType.CONVERT:
-            operations.convert(state, lock.resource, lock)
         else:
-            operations.request(state, lock.resource, lock)
-            if lock.resource.is_master:
-                operations.confirm_master(state, lock.resource, 0)
+            with suppress(Refused):
+                _repeat(state, lock, kind)
         state.settle(lock)
+
+
+def _repeat(state: State, lock: LockBlock, kind: int) -> None:
+    if kind == MessageType.CONVERT:
+        operations.convert(state, lock.resource, lock)
+        return
+    operations.request(state, lock.resource, lock)
+    if lock.resource.is_master:
+        operations.confirm_master(state, lock.resource, 0)
 
 
 def _end_instead(state: State, lock: LockBlock, kind: int, overlap: int) -> None:
@@ -266,7 +273,7 @@ def rebuild(state: State, source: int, rebuilt: RebuiltLock) -> tuple[int, int]:
         state.put(resource)
         return 0, -errno.EBADR
     known = _find_copy(resource, source, rebuilt.lock_id)
-    if known is not None and not _is_stale(state, known):
+    if known is not None and (not _is_stale(state, known) or _agrees(known, rebuilt)):
         known.recover_sequence = state.recover_sequence
         return known.lock_id, -errno.EEXIST
     lock = state.locks.create(resource)
@@ -310,9 +317,16 @@ def _find_copy(resource: Resource, source: int, remote_id: int) -> LockBlock | N
 
 
 def _is_stale(state: State, copy: LockBlock) -> bool:
-    # Quirk: a 6.1 kernel purges these only when it comes to the resource itself, and keeps them if
-    # the lock is sent before that: a grant that was dropped with all saved messages is lost then.
     return state.no_directory and copy.recover_sequence != state.recover_sequence
+
+
+def _agrees(copy: LockBlock, rebuilt: RebuiltLock) -> bool:
+    # Quirk: without a directory a kernel drops the copies of before only when it comes to the
+    # resource itself, and keeps those whose lock was sent before that, as the lowest node's are:
+    # their ids and their places on the queues stay. It keeps those too that do not agree any more:
+    # then a grant that was dropped with all saved messages is lost.
+    there = (rebuilt.status, rebuilt.granted_mode, rebuilt.requested_mode)
+    return (int(copy.status), copy.granted_mode, copy.requested_mode) == there
 
 
 # ---- resources made whole -----------------------------------------------------------------------

@@ -211,8 +211,9 @@ def _grant_process_copy(state: State, lock: LockBlock, message: LockMessage) -> 
     """The lock is granted there, so it is granted here (munge_altmode, grant_lock_pc)."""
     if lock.status_flags & ALTMODE:
         # Quirk: every kernel forgets this for conversions, and with both flags always takes PR. Its
-        # process copy then has the mode asked for: the next conversion may be a downward one here
-        # and not at the master, whose reply is taken for another one's, and nobody can unlock it.
+        # process copy then has the mode asked for: the next conversion may be a downward one here,
+        # done at once, and wait at the master (seen on 6.1 and 7.2 guests), whose reply is taken
+        # for an UNLOCK's if that is under way by then.
         guessed = PR if lock.exflags & ALTPR else CW
         if message.type is T.CONVERT_REPLY or message.granted_mode != guessed:
             state.risk(ALTERNATIVE_MODE, f"lock {lock.lock_id:x}")

@@ -34,6 +34,15 @@ _VALUED: Final = frozenset(
 )
 
 
+_REPLY: Final = {
+    MessageType.LOOKUP: MessageType.LOOKUP_REPLY,
+    MessageType.REQUEST: MessageType.REQUEST_REPLY,
+    MessageType.CONVERT: MessageType.CONVERT_REPLY,
+    MessageType.UNLOCK: MessageType.UNLOCK_REPLY,
+    MessageType.CANCEL: MessageType.CANCEL_REPLY,
+}
+
+
 def make(
     resource: Resource,
     lock: LockBlock,
@@ -67,8 +76,14 @@ def make(
 
 
 def ask(state: State, resource: Resource, lock: LockBlock, kind: MessageType, target: int) -> None:
-    """Send a message that will be replied to, and wait for the reply (send_common)."""
+    """Send a message that will be replied to, and wait for the reply (send_common).
+
+    ENOBUFS, and nothing is waited for, when no message to the target can be made.
+    """
     wait(state, lock, kind, target)
+    if not state.reaches(target):
+        stop_waiting(state, lock, _REPLY[kind])
+        raise Refused(errno.ENOBUFS)
     state.send(target, make(resource, lock, kind))
 
 

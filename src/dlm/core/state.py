@@ -10,7 +10,7 @@ Mirrors: struct dlm_ls (fs/dlm/dlm_internal.h) and the basic operations of fs/dl
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dlm.core.blocks import (
     CONVERTING,
@@ -81,6 +81,8 @@ class State:
     ) -> None:
         self.strict = False
         """Raise where a real kernel would not survive (hazards.py)."""
+        self.reaches: Callable[[int], bool] = lambda _: True
+        """Whether a message to a member can be made: since its comm it has been heard of."""
         self.name = name
         self.node = int(node)
         self.profile = profile

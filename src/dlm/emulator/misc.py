@@ -439,11 +439,7 @@ class LockFile(MiscFile):
         return Deadlock(call, body.lock_id, body.flags)
 
     def _purge(self, call: CallId, body: PurgeRequest) -> Question:
-        space = self._space
-        module = self._module
-        known = module.profile.takes_any_target or module.endpoint.knows(body.nodeid)
-        if body.nodeid not in {0, space.nodeid} and not known:
-            # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_get_mhandle(): no such peer, no buffer.
+        if body.nodeid not in {0, self._space.nodeid} and not self._module.reaches(body.nodeid):
             raise refuse(errno.ENOBUFS, self.name)
         return Purge(call, self._file, self._process.pid, body.nodeid, body.pid)
 

@@ -347,6 +347,12 @@ class Module:
         unix = int.from_bytes(address[:2], "little") == socket.AF_UNIX
         return errno.EPROTONOSUPPORT if unix else errno.EAFNOSUPPORT
 
+    def reaches(self, nodeid: int) -> bool:
+        """Say whether a message about a lock can be made for a node."""
+        # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_get_mhandle(): not before its version is known.
+        anything = self.profile.takes_any_target or not self.numbers_messages
+        return anything or self.endpoint.knows(nodeid)
+
     def _appeared(self, nodeid: int, addressed: bool) -> None:
         if self.profile.debug_comms == ("address" if addressed else "member"):
             debugfs.add_comm(self, nodeid)
@@ -370,5 +376,5 @@ class Module:
         answer = not_ready(message)
         if answer is not None:
             packet = Packet(payload.lockspace_id, answer)
-            sequenced = self.numbers_messages and is_sequenced(answer)
+            sequenced = self.numbers_messages and is_sequenced(answer, self.profile)
             self.endpoint.send(nodeid, packet, sequenced=sequenced)

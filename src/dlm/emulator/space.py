@@ -50,20 +50,16 @@ from dlm.emulator.pending import Pending
 from dlm.emulator.scheduler import Event
 from dlm.emulator.tree import File
 from dlm.errors import KernelHazardError
-from dlm.terms import NodeId
+from dlm.terms import KernelProfile, NodeId
 
 if TYPE_CHECKING:
     from dlm.emulator.module import Module
 
-STATELESS = frozenset(
-    {
-        RecoveryType.STATUS,
-        RecoveryType.STATUS_REPLY,
-        RecoveryType.NAMES,
-        RecoveryType.NAMES_REPLY,
-    }
-)
+STATELESS = frozenset({RecoveryType.STATUS, RecoveryType.STATUS_REPLY})
 """Recovery messages that travel outside the reliable layer's numbering (Linux 6.1 midcomms.c)."""
+
+NAMES = frozenset({RecoveryType.NAMES, RecoveryType.NAMES_REPLY})
+"""Those that do up to 6.5 (rcom.c, dlm_rcom_names())."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +74,11 @@ Question = CloseFile | Request | Convert | Adopt | Unlock | Deadlock | Purge | T
 """Inputs that are users' calls."""
 
 
-def is_sequenced(message: Message) -> bool:
-    """Say whether the reliable layer numbers a message."""
-    return not (isinstance(message, RecoveryMessage) and message.type in STATELESS)
+def is_sequenced(message: Message, profile: KernelProfile) -> bool:
+    """Say whether the reliable layer of this kernel numbers a message."""
+    if not isinstance(message, RecoveryMessage) or message.type not in STATELESS | NAMES:
+        return True
+    return message.type in NAMES and profile.numbers_names
 
 
 class Space:
@@ -101,6 +99,7 @@ class Space:
             holds_results=module.profile.holds_results,
             watches_waits=watches_waits,
             strict=module.boot.strict,
+            reaches=module.reaches,
         )
         self.global_id: int = 0
         self.use_count = 1
@@ -277,7 +276,9 @@ class Space:
 
     def _send(self, output: Send) -> None:
         packet = Packet(self.global_id, output.message)
-        sequenced = self.module.numbers_messages and is_sequenced(output.message)
+        sequenced = self.module.numbers_messages and is_sequenced(
+            output.message, self.module.profile
+        )
         self.module.endpoint.send(output.target, packet, sequenced=sequenced)
 
     def _set_timer(self, output: SetTimer) -> None:

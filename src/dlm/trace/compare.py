@@ -17,7 +17,7 @@ from typing import Any
 from dlm.abi.device import Command
 from dlm.ports import PollEvents
 from dlm.trace.format import INPUTS, RESULTS, Operation, errno_number
-from dlm.trace.player import Result
+from dlm.trace.stage import Result
 
 NO_VALUE = frozenset({"mkdir", "rmdir", "open", "close", "exit", "settle"})
 """Operations whose success has no value: their line may say nothing of it."""

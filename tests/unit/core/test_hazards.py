@@ -5,6 +5,7 @@ That it is sane is shown where each rule has its tests; here only that it is tol
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,12 @@ def give_a_lookup_up_before_recovery(world: World) -> None:
     world.survive(3)
 
 
+def ask_a_directory_that_is_out_of_reach(world: World) -> None:
+    """Request a name whose directory node cannot be sent to: ENOBUFS where it is sane."""
+    world.spaces[1]._state.reaches = lambda nodeid: nodeid != 3
+    assert world.user(1).lock(world.name(directory=3), EX) == -errno.ENOBUFS
+
+
 def request_after_a_lookup_given_up(world: World) -> None:
     """Request again what only a cancelled request had looked up, and nobody found out."""
     user, name, first = _look_up(world)
@@ -199,6 +206,7 @@ CASES: tuple[tuple[Hazard, Callable[[World], None]], ...] = (
     (hazards.ALTERNATIVE_MODE, request_with_both_alternatives),
     (hazards.LOOKUP_GIVEN_UP, give_a_lookup_up),
     (hazards.LOOKUP_GIVEN_UP, give_a_lookup_up_before_recovery),
+    (hazards.LOOKUP_NOT_SENT, ask_a_directory_that_is_out_of_reach),
     (hazards.MASTER_NEVER_FOUND, request_after_a_lookup_given_up),
     (hazards.GRANTED_IN_PLACE, grant_in_place),
     (hazards.ORPHAN_FORGOTTEN, grant_across_a_close),
@@ -265,7 +273,7 @@ def test_the_document_lists_them() -> None:
     said = {frozenset(KERNELS): "all four"}
 
     assert shown == {
-        name: said.get(value.kernels, ", ".join(value.kernels))
+        name: said.get(value.kernels, ", ".join(each for each in KERNELS if each in value.kernels))
         for name, value in vars(hazards).items()
         if isinstance(value, Hazard)
     }
