@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dlm.emulator.space import Space
 
 _COMMS = "comms"
+_NAME_MAX = 71
+"""Bytes of a file's name up to 6.5, which cuts ``_waiters`` of the longest lockspace name."""
 _NAME_LINE = re.compile(rb'^Resource .*"$', re.MULTILINE)
 _HZ = 250  # of Debian's kernels
 _FIRST_JIFFY = 2**32 - 300 * _HZ  # include/linux/jiffies.h, INITIAL_JIFFIES
@@ -47,23 +49,37 @@ def root(module: Module) -> Directory:
 
 
 def add(directory: Directory, space: Space) -> None:
-    """Show the files of a lockspace."""
+    """Show the files of a lockspace, as far as their names are free."""
+    # Quirk: nobody looks whether a file could be made (Linux 6.1 fs/dlm/debug_fs.c,
+    # dlm_create_debug_file()): a name with a slash cannot, nor one that is there already.
     writable = 0o777 if space.module.profile.debugfs_writable else 0o555
     for suffix, mode in texts.FILES.items():
-        shown = File(mode & writable, partial(_SHOW[suffix], space), _refuse)
-        directory.entries[f"{space.name}{suffix}"] = shown
+        name = _file_name(space, suffix)
+        if "/" not in name and name not in directory.entries:
+            shown = File(mode & writable, partial(_SHOW[suffix], space), _refuse)
+            directory.entries[name] = space.shown[suffix] = shown
+
+
+def _file_name(space: Space, suffix: str) -> str:
+    # Linux 6.1 fs/dlm/debug_fs.c: char name[DLM_LOCKSPACE_LEN + 8]
+    whole = f"{space.name}{suffix}".encode("utf-8", "surrogateescape")
+    cut = whole if space.module.profile.debug_comms == "address" else whole[:_NAME_MAX]
+    return cut.decode("utf-8", "surrogateescape")
 
 
 def add_queues(directory: Directory, space: Space) -> None:
     """Show the one file that a lockspace of 2005 has: its queues."""
     if "/" not in space.name:
-        directory.entries[space.name] = File(0o444, partial(_queues_2005, space), _refuse)
+        shown = File(0o444, partial(_queues_2005, space), _refuse)
+        directory.entries[space.name] = space.shown[""] = shown
 
 
 def remove(directory: Directory, space: Space) -> None:
     """Take the files of a lockspace away; fine when there are none."""
-    for suffix in texts.FILES:
-        directory.entries.pop(f"{space.name}{suffix}", None)
+    for suffix, shown in space.shown.items():
+        name = _file_name(space, suffix)
+        if directory.entries.get(name) is shown:
+            del directory.entries[name]
 
 
 def _refuse(_value: bytes, _capable: bool) -> int:

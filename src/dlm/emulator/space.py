@@ -48,6 +48,7 @@ from dlm.core.lockspace import Lockspace
 from dlm.core.messages import Message, RecoveryMessage, RecoveryType
 from dlm.emulator.pending import Pending
 from dlm.emulator.scheduler import Event
+from dlm.emulator.tree import File
 from dlm.errors import KernelHazardError
 from dlm.terms import KernelProfile, NodeId
 
@@ -111,6 +112,8 @@ class Space:
         self.members: frozenset[int] = frozenset()
         """The members of the last start."""
         self.on_result: dict[FileId, Callable[[], None]] = {}
+        self.shown: dict[str, File] = {}
+        """The files in debugfs that are this lockspace's, by what is behind its name."""
         """What is told of new results, by open file."""
         self._scheduler = module.scheduler
         self._timers: dict[Timer, Event] = {}

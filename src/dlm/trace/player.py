@@ -50,7 +50,8 @@ class Player:
     """Does operations; remembers what they name.
 
     ``backends`` are the nodes in order, which the caller closes; ``machines`` does what is done to
-    them from outside. ``uevents`` says that events count from now on.
+    them from outside. ``uevents`` says that events count from now on; those of devices are passed
+    over where ``devices`` is False.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class Player:
         *,
         machines: Machines | None = None,
         uevents: bool = False,
+        devices: bool = True,
         patience: Patience | None = None,
     ) -> None:
         self.saved: dict[str, int] = {}
         """Values that operations have saved."""
-        self.stage = Stage(backends, machines, patience or Patience(), uevents=uevents)
+        self.stage = Stage(backends, machines, patience or Patience(), uevents, devices)
         self._files: dict[tuple[int, str], _File] = {}
         self._begun: dict[tuple[int, str], _Begun] = {}
         self._do: dict[str, Callable[[Operation], Result]] = {

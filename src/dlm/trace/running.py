@@ -149,7 +149,13 @@ def replay(
     nodes that there is no backend for, or needs ``machines``.
     """
     _need_backends(trace, backends)
-    player = Player(backends, machines=machines, uevents=_has_uevents(trace), patience=patience)
+    player = Player(
+        backends,
+        machines=machines,
+        uevents=_has_uevents(trace),
+        devices=_has_device_events(trace),
+        patience=patience,
+    )
     mask = frozenset(trace.header.mask)
     differences = []
     try:
@@ -193,3 +199,10 @@ def _need_backends(trace: Trace, backends: Sequence[Backend]) -> None:
 
 def _has_uevents(trace: Trace) -> bool:
     return any(line.operation["do"] == "uevent" for line in trace.lines)
+
+
+def _has_device_events(trace: Trace) -> bool:
+    """Say whether who recorded listened to the events of devices, too; yes if nothing tells."""
+    events = [line.operation for line in trace.lines if line.operation["do"] == "uevent"]
+    headers = [each["header"] for each in events if each.get("header")]
+    return not headers or any("/misc/" in each for each in headers)

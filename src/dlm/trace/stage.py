@@ -76,13 +76,14 @@ class Stage:
         backends: Sequence[Backend],
         machines: Machines | None,
         patience: Patience,
-        *,
         uevents: bool,
+        devices: bool,
     ) -> None:
         self.nodes = [Node(backend) for backend in backends]
         self.patience = patience
         self._machines = machines
         self._uevents = uevents
+        self._wanted = ("@/kernel/dlm/", "/misc/dlm")[: 1 + devices]
         for node in self.nodes:
             self._subscribe(node)
 
@@ -127,6 +128,10 @@ class Stage:
         if self._uevents:
             node.source = node.backend.uevents()
 
+    def _counts(self, event: Uevent) -> bool:
+        """Say whether an event is of a lockspace or its device; a machine has many others."""
+        return any(each in event.header for each in self._wanted)
+
     def uevent(self, operation: Operation) -> Result:
         """Return the next event of a node that concerns the DLM; EAGAIN when none comes."""
         node = self.node(operation)
@@ -137,7 +142,7 @@ class Stage:
         while not node.events:
             if not node.source.wait(max(0.0, deadline - backend.now())):
                 raise OSError(errno.EAGAIN, "no event has come")
-            node.events += [each for each in node.source.read_nowait() if _concerns_dlm(each)]
+            node.events += [each for each in node.source.read_nowait() if self._counts(each)]
         event = node.events.pop(0)
         env = [f"{key}={value}" for key, value in event.env if key != "SEQNUM"]
         return {"header": event.header, "env": env}
@@ -202,8 +207,3 @@ class Stage:
         """Let it travel again."""
         self._outside().heal(*operation["between"])
         return OK
-
-
-def _concerns_dlm(event: Uevent) -> bool:
-    """Say whether an event is of a lockspace or its device; a machine has many others."""
-    return "@/kernel/dlm/" in event.header or "/misc/dlm" in event.header

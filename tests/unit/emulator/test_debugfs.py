@@ -180,6 +180,34 @@ def test_connections(kernel: str, before: list[str] | None, after: list[str] | N
     assert first.read_attribute(f"{path}/2/version") == b"0x00000000\n"
 
 
+def test_files_whose_names_are_taken() -> None:
+    """A lockspace does without: what is there stays what it is, also when the lockspace goes."""
+    process = one_node().node("nodea").process()
+    minor = running_alone(process, "comms")
+    join_alone(process, "comms_all")
+
+    assert process.list_directory("debug/dlm/comms") == []
+    assert process.read_attribute("debug/dlm/comms_all") == b""
+    answer(process, "comms")
+    submit_remove(process, minor).result()
+
+    files = ("", "_all", "_locks", "_toss", "_waiters")
+    assert process.list_directory("debug/dlm") == [
+        "comms",
+        *(f"comms_all{each}" for each in files[1:]),
+    ]
+
+
+@pytest.mark.parametrize(("kernel", "suffix"), [("6.1", "_waiter"), ("6.12", "_waiters")])
+def test_the_longest_name(kernel: str, suffix: str) -> None:
+    """Up to 6.5 the last letter of a file's name has no room."""
+    process = one_node(kernel=kernel).node("nodea").process()
+    running_alone(process, "n" * 64)
+
+    assert process.read_attribute(f"debug/dlm/{'n' * 64}{suffix}") == b""
+    assert f"{'n' * 64}_locks" in process.list_directory("debug/dlm")
+
+
 def test_waiters_of_a_stopped_lockspace_since_6_10() -> None:
     """EAGAIN while in recovery; before that the list is shown."""
     for kernel, refuses in (("6.1", False), ("6.12", True)):

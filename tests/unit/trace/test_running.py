@@ -252,6 +252,21 @@ def test_events_may_be_spelled_in_several_ways(form: str) -> None:
     assert [each.number for each in wrong.differences] == [last.number]
 
 
+def test_a_recorder_may_have_listened_to_lockspaces_only() -> None:
+    """Events of devices are passed over where the whole trace has none."""
+    _, rec = recorder()
+    tape = Tape(rec)
+    tape.configure()
+    tape.down(tape.up())
+    tape.uevents(6)
+    trace = rec.trace()
+    kept = [line for line in trace.lines if "/misc/" not in line.operation.get("header", "")]
+    assert len(kept) == len(trace.lines) - 2
+
+    assert again(trace).differences == ()
+    assert again(Trace(trace.header, tuple(kept))).differences == ()
+
+
 def test_a_call_that_sleeps_needs_a_name() -> None:
     """Recorded without "async" it stops the recording; in a replay it is a difference."""
     _, rec = recorder()
