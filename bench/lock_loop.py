@@ -16,12 +16,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from dlm.abi.device import Command, LockRequest, encode_request
-from dlm.control import Control
-from dlm.emulator import Cluster
-from dlm.kernel import KernelBackend
-from dlm.ports import Backend, Device
-from dlm.terms import LockMode
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+
+from dlm.abi.device import Command, LockRequest, encode_request  # noqa: E402 - the path comes first
+from dlm.control import Control  # noqa: E402
+from dlm.emulator import Cluster  # noqa: E402
+from dlm.kernel import KernelBackend  # noqa: E402
+from dlm.ports import Backend, Device  # noqa: E402
+from dlm.terms import LockMode  # noqa: E402
+from tests.locks import libdlm  # noqa: E402
 
 LOOPS, ROUNDS = 2000, 3
 SOURCE = Path(__file__).with_suffix(".c")
@@ -73,7 +77,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as directory:
             program = build(directory)
             bring_up(KernelBackend())
-            subprocess.run(["udevadm", "settle"], check=True)  # libdlm looks in /dev/misc only
+            subprocess.run(["udevadm", "settle"], check=True)
+            libdlm.show_devices(LOCKSPACE)
             pairs = [
                 (
                     loop(emulated, LOOPS),

@@ -30,7 +30,7 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from dlm.abi.device import Command, LockRequest  # noqa: E402 - the path comes first
+from dlm.abi.device import LockRequest  # noqa: E402 - the path comes first
 from dlm.connect import connect  # noqa: E402
 from dlm.control import Control  # noqa: E402
 from dlm.locks import LockMode, Lockspace, aio  # noqa: E402
@@ -91,7 +91,6 @@ class Work:
     def hand(self, count: int) -> float:
         """Lock and unlock by submit and dispatch."""
         space = self._space
-        name = NAME.encode()
         wanted = select.poll()
         wanted.register(space.fileno(), select.POLLIN)
 
@@ -102,10 +101,10 @@ class Work:
                 space.dispatch()
             return lock_id
 
+        unlock, wish = LockRequest.unlock, LockRequest.lock(NAME.encode(), EX)
         begin = perf_counter()
         for _ in range(count):
-            lock_id = complete(LockRequest(mode=EX, name=name))
-            complete(LockRequest(command=Command.UNLOCK, lock_id=lock_id))
+            complete(unlock(complete(wish)))
         return (perf_counter() - begin) / count * 1e6
 
     def pipeline(self, count: int) -> float:

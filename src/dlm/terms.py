@@ -210,6 +210,8 @@ class KernelProfile:
     "member" (6.1), with the first "address" (6.6)."""
     takes_any_target: bool = False
     """A message to a node that nobody configured is taken and goes nowhere (5.10)."""
+    one_tcp_address: bool = False
+    """With TCP a first create is EINVAL once the local comm has had two addresses (5.10)."""
     listen_error: str = "EADDRNOTAVAIL"
     """What a create gives that cannot bind to the local address (EADDRINUSE in 5.10)."""
     control: str = "configfs"
@@ -226,6 +228,7 @@ class KernelProfile:
 _5_10 = KernelProfile(
     name="5.10",
     takes_any_target=True,
+    one_tcp_address=True,
     listen_error="EADDRINUSE",
     merged_results=True,
     ids_free_when_read=True,
@@ -258,6 +261,7 @@ _6_1 = replace(
     parting_seconds=180.0,
     joins_with_members=False,
     takes_any_target=False,
+    one_tcp_address=False,
     listen_error="EADDRNOTAVAIL",
     deprecated_timeouts=False,
     empty_write_fault=True,

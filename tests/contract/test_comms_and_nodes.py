@@ -236,6 +236,22 @@ def test_same_address_again(machine: Machine) -> None:
     assert machine.read(f"{again}/addr_list") == ""
 
 
+@pytest.mark.row("1.4 addr")
+@pytest.mark.profile(refuses_known_address=True)
+def test_same_address_under_another_family(machine: Machine) -> None:
+    """Quirk: what family an address is of is not asked where an IPv4 address is there already."""
+    machine.mkdir(CLUSTER)
+    comm = machine.add_comm(2, "10.0.0.2")
+    other = b"\x01\0" + encode_sockaddr("10.0.0.2")[2:]
+
+    with refused(errno.EEXIST):
+        machine.write(f"{comm}/addr", other)
+    machine.write(f"{comm}/addr", b"\x01\0" + encode_sockaddr("10.0.0.3")[2:])
+    machine.write(f"{comm}/addr", b"\x01\0" + encode_sockaddr("10.0.0.3")[2:])
+
+    assert machine.read(f"{comm}/addr_list") == "AF_INET\t10.0.0.2\n" + "<UNKNOWN>\n" * 2
+
+
 @pytest.mark.row("1.4 shared address list")
 def test_directories_of_one_node_share_the_limit(machine: Machine, profile: KernelProfile) -> None:
     """The limit of addresses is the nodeid's, over all of its directories: then ENOSPC."""

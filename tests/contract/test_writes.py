@@ -153,6 +153,23 @@ def test_length_of_a_name(
     assert file.results() == [Cast(lock_id, -errno.EAGAIN if profile.padded_names else 0)]
 
 
+@pytest.mark.row("4.4 names are bytes")
+@pytest.mark.profile(padded_names=False)
+@pytest.mark.parametrize("other", [b"\0", b"\0\0\0"])
+def test_names_in_one_bucket(machine: Machine, other: bytes) -> None:
+    """Quirk: up to 6.9 a NUL at the end counts only where it makes another hash bucket."""
+    machine.configure()
+    machine.write(f"{CLUSTER}/rsbtbl_size", "1")
+    lockspace = machine.create("test")
+    file = lockspace.open()
+    file.granted(b"", EX)
+
+    lock_id = file.lock(other, EX, LockFlag.NOQUEUE)
+
+    assert file.results() == [Cast(lock_id, -errno.EAGAIN)]
+    assert [resource.name for resource in lockspace.resources()] == [b""]
+
+
 # ---- what a success returns ---------------------------------------------------------------------
 
 

@@ -44,7 +44,10 @@ class Watch:
     def __init__(self) -> None:
         self.owners: dict[int, object] = {}
         self.late: set[tuple[object, int]] = set()
-        """Ids that a stop kept back: the file may mean its own request, or another has the id."""
+        """Ids that came late, after a stop, or noted by a thread that was held up: the file may
+        mean its own request, or another has the id by then."""
+        self.noted: dict[int, int] = {}
+        """How often it was noted whose an id is."""
         self.wrong: list[str] = []
         self.sent = 0
 
@@ -67,11 +70,22 @@ class Watch:
             self.wrong.append(f"{Command(body.command).name} of lock {body.lock_id}, not its own")
         return body
 
-    def answered(self, file: object, body: LockRequest | PurgeRequest, answer: int) -> None:
-        """Note whose a new lock is."""
+    def answered(
+        self, file: object, body: LockRequest | PurgeRequest, answer: int, before: dict[int, int]
+    ) -> None:
+        """Note whose a new lock is; ``before`` is what was ``noted`` when it was asked for."""
         new = isinstance(body, LockRequest) and body.command == Command.LOCK
-        if new and not body.flags & LockFlag.CONVERT:
-            self.owners[answer] = file
+        if not new or body.flags & LockFlag.CONVERT:
+            return
+        if self.noted.get(answer) == before.get(answer) or self.owners[answer] is file:
+            self.own(answer, file)
+        else:
+            self.late.add((file, answer))
+
+    def own(self, lock_id: int, file: object) -> None:
+        """Note whose an id is."""
+        self.owners[lock_id] = file
+        self.noted[lock_id] = self.noted.get(lock_id, 0) + 1
 
 
 class WatchedPending:
@@ -102,15 +116,21 @@ class WatchedDevice:
     def write(self, request: bytes) -> int:
         """Write a request."""
         body = self._watch.look(self, request, self._thread())
+        before = dict(self._watch.noted)
         answer = self._device.write(request)
-        self._watch.answered(self, body, answer)
+        self._watch.answered(self, body, answer, before)
         return answer
 
     def read(self, size: int) -> bytes:
-        """Read a result; it comes to the owner of its lock."""
+        """Read a result; a grant comes to the owner of its lock.
+
+        So does everything else, but perhaps late: since 6.10 the id may be another's by then.
+        """
         data = self._device.read(size)
         if size != VERSION_SIZE:
-            self._watch.owners[decode_result(data).lock_id] = self
+            result = decode_result(data)
+            if not (result.status or result.bast_mode):
+                self._watch.own(result.lock_id, self)
         return data
 
     def submit(self, call: DeviceCall, *, detached: bool = False) -> Pending:
@@ -120,7 +140,10 @@ class WatchedDevice:
         body = self._watch.look(self, call.request, self._thread())
         pending = self._device.submit(call, detached=detached)
         if pending.done():
-            return WatchedPending(pending, lambda answer: self._watch.answered(self, body, answer))
+            before = dict(self._watch.noted)
+            return WatchedPending(
+                pending, lambda answer: self._watch.answered(self, body, answer, before)
+            )
         return WatchedPending(pending, lambda answer: self._watch.late.add((self, answer)))
 
     def _thread(self) -> int:

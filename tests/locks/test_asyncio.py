@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 
 import pytest
@@ -112,6 +113,20 @@ def test_a_timeout(world: Places) -> None:
                 await other.lock("res", timeout=0.1)
             assert caught.value.ending is Ending.CANCELLED
             assert [each.waits for each in world.locks()] == [False]
+
+    world.run(main())
+
+
+def test_what_is_cancelled_before_it_began_never_begins(world: Places) -> None:
+    """A request that nobody has awaited never reaches the kernel, though it be awaited later."""
+
+    async def main() -> None:
+        async with opened(world) as (space, _):
+            request = space.lock("res")
+            request.cancel()
+            (ended,) = await asyncio.gather(request, return_exceptions=True)
+            assert isinstance(ended, asyncio.CancelledError)
+            assert world.locks() == []
 
     world.run(main())
 
@@ -252,6 +267,64 @@ def test_a_thousand_in_flight(world: Places) -> None:
             assert len({lock.lock_id for lock in locks}) == 1000
             assert [lock.name for lock in locks] == [b"res%d" % n for n in range(1000)]
             await asyncio.gather(*(lock.unlock() for lock in locks))
+            assert world.locks() == []
+
+    world.run(main())
+
+
+def test_callbacks_of_an_operation_are_a_futures(world: Places) -> None:
+    """In order, in the context they were added in, none that was removed; one may raise."""
+
+    async def main() -> None:
+        async with opened(world) as (space, _):
+            told: list[object] = []
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context: told.append(type(context["exception"]))
+            )
+            variable: ContextVar[str] = ContextVar("variable")
+            request = space.lock("res")
+
+            def first(_: object) -> None:
+                told.append(variable.get())
+                raise ZeroDivisionError
+
+            def never(_: object) -> None:
+                told.append("never")
+
+            variable.set("then")
+            request.add_done_callback(first)
+            variable.set("now")
+            request.add_done_callback(lambda each: told.append(each is request))
+            request.add_done_callback(never)
+            assert request.remove_done_callback(never) == 1
+            lock = await request
+            assert told == ["then", ZeroDivisionError, True]
+
+            unlock = lock.unlock()
+            unlock.add_done_callback(never)
+            assert unlock.remove_done_callback(never) == 1
+            assert unlock.remove_done_callback(never) == 0
+            await unlock
+            unlock.add_done_callback(told.append)
+            await asyncio.sleep(0)
+            assert told[3:] == [unlock]
+
+    world.run(main())
+
+
+def test_what_lock_returns_is_a_future_and_a_coroutine(world: Places) -> None:
+    """``wait_for``, ``create_task``, ``TaskGroup`` and ``shield`` take it."""
+
+    async def main() -> None:
+        async with opened(world) as (space, other):
+            await (await asyncio.create_task(space.lock("res"))).unlock()
+            lock = await asyncio.wait_for(space.lock("res"), PATIENCE)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(other.lock("res"), 0.1)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(lock.unlock())
+                second = group.create_task(other.lock("res"))
+            await asyncio.shield(second.result().unlock())
             assert world.locks() == []
 
     world.run(main())

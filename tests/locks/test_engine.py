@@ -5,8 +5,10 @@ The device grants nothing by itself: a test says which result comes when.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -22,11 +24,23 @@ from dlm.abi.device import (
     encode_result,
     encode_version,
 )
-from dlm.locks import Ending, LockMode, Lockspace, LockTimedOutError
+from dlm.locks import (
+    DeadlockError,
+    Ending,
+    LockMode,
+    Lockspace,
+    LockspaceClosedError,
+    LockTimedOutError,
+    aio,
+)
+from dlm.locks.jobs import Job
+from dlm.locks.state import UNLOCK
 from dlm.terms import ECANCEL, EUNLOCK, LockFlag
 
 EX, PR = LockMode.EX, LockMode.PR
 PATIENCE = 20.0
+PROBE = 7
+"""The lock id of what the engine asks for itself."""
 
 
 class Script:
@@ -37,6 +51,7 @@ class Script:
         self.react: Callable[[LockRequest], int] = lambda _: 1
         self.running = True
         self.clock = 0.0
+        self.tick = 0.001
         self._results: deque[bytes] = deque()
         self._signalled = False
         self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -75,6 +90,10 @@ class Script:
 
     disown = close
 
+    def poll(self, timeout: float | None) -> int:
+        """Wait for a result."""
+        return len(select.select([self._ready], [], [], timeout)[0])
+
     # ---- the backend ----
 
     def open_device(self, _: str) -> Script:
@@ -87,7 +106,7 @@ class Script:
 
     def now(self) -> float:
         """Give a clock that runs when it is asked."""
-        self.clock += 0.001
+        self.clock += self.tick
         return self.clock
 
     def pause(self, seconds: float) -> None:
@@ -151,6 +170,22 @@ def answering(script: Script) -> Callable[[LockRequest], int]:
         return 0 if request.command == Command.UNLOCK else 1
 
     return react
+
+
+def granting_probes(script: Script, then: Callable[[LockRequest], None]) -> None:
+    """Grant and drop what asks whether a request was answered; the rest is the test's."""
+
+    def react(request: LockRequest) -> int:
+        if request.command == Command.LOCK and request.flags & LockFlag.EXPEDITE:
+            script.result(request, lock_id=PROBE)
+            return PROBE
+        if request.lock_id == PROBE:
+            script.result(request, -EUNLOCK, PROBE)
+            return 0
+        then(request)
+        return 1
+
+    script.react = react
 
 
 def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
@@ -232,18 +267,67 @@ def test_a_grant_that_is_faster_than_the_cancel_is_returned(
 
 
 def test_a_timeout_that_the_kernel_confirms(script: Script, space: Lockspace) -> None:
-    """CANCEL is written, its answer is waited for."""
+    """It is seen that the request was answered; then CANCEL is written, its answer waited for."""
 
-    def react(request: LockRequest) -> int:
+    def react(request: LockRequest) -> None:
         if request.flags & LockFlag.CANCEL:
             script.result(script.written[0], -ECANCEL)
+
+    granting_probes(script, react)
+    with pytest.raises(LockTimedOutError) as caught:
+        space.lock("a", timeout=0.05)
+    assert caught.value.ending is Ending.CANCELLED
+    assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL"]
+
+
+def test_what_has_ended_unread_is_not_cancelled(script: Script, space: Lockspace) -> None:
+    """Since 6.10 its id may be another lock's already: what has come is read before a CANCEL."""
+
+    def react(request: LockRequest) -> int:
+        if request.command == Command.LOCK and request.flags & LockFlag.EXPEDITE:
+            script.result(request, lock_id=PROBE, seen=False)
+            return PROBE
+        if request.lock_id == PROBE:
+            script.result(request, -EUNLOCK, PROBE, seen=False)
+            script.result(script.written[0], seen=False)  # granted at the last moment
+            return 0
+        return 1
+
+    script.react = react
+    assert space.lock("a", timeout=0.05).held
+    assert script.commands() == ["LOCK", "LOCK", "UNLOCK"]
+
+
+def test_what_no_node_answers_is_not_cancelled(script: Script, space: Lockspace) -> None:
+    """A node is dead and nobody has stopped the lockspace yet: the timeout ends the call, LEFT."""
+
+    def react(request: LockRequest) -> int:
+        if request.flags & LockFlag.EXPEDITE:
+            script.tick = 0.1  # from now on a second is soon over
         return 1
 
     script.react = react
     with pytest.raises(LockTimedOutError) as caught:
         space.lock("a", timeout=0.05)
-    assert caught.value.ending is Ending.CANCELLED
-    assert script.commands() == ["LOCK", "CANCEL"]
+    assert caught.value.ending is Ending.LEFT
+    assert script.commands() == ["LOCK", "LOCK"]
+
+
+def test_a_probe_is_no_lock_of_the_program(script: Script, space: Lockspace) -> None:
+    """A release right after a timeout is not refused because of what the engine asked itself."""
+
+    def react(request: LockRequest) -> int:
+        if request.flags & LockFlag.EXPEDITE:
+            script.result(script.written[0])  # granted at the last moment
+            return PROBE
+        if request.command == Command.UNLOCK:
+            script.result(request, -EUNLOCK)
+        return 1
+
+    script.react = react
+    space.lock("a", timeout=0.05).unlock()
+    assert len(space._engine.entries()) == 1  # no node has answered the probe
+    assert not space._engine.has_locks()
 
 
 def test_what_a_stop_left_is_undone_however_busy_the_lock_is(
@@ -253,20 +337,154 @@ def test_what_a_stop_left_is_undone_however_busy_the_lock_is(
     script.running = False
     busy = iter((True, True, False))
 
-    def react(request: LockRequest) -> int:
+    def react(request: LockRequest) -> None:
         if request.command == Command.UNLOCK and not request.flags & LockFlag.CANCEL:
             if next(busy):
                 script.written.append(request)
                 raise OSError(errno.EBUSY, "a cancel is under way")
             script.result(request, -EUNLOCK)
-        return 1
 
-    script.react = react
+    granting_probes(script, react)
     with pytest.raises(LockTimedOutError) as caught:
         space.lock("a", timeout=0.05)
     assert caught.value.ending is Ending.LEFT
-    script.wait_written(2)
+    script.wait_written(4)
     script.result(script.written[0])
-    script.wait_written(5)
-    assert script.commands() == ["LOCK", "CANCEL", "UNLOCK", "UNLOCK", "UNLOCK"]
+    script.wait_written(7)
+    assert script.commands() == ["LOCK", "LOCK", "UNLOCK", "CANCEL", *["UNLOCK"] * 3]
     assert space.locks() == []
+
+
+def test_a_write_that_returns_after_the_next_operation_was_put(
+    script: Script, space: Lockspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result may be read before its write(2) returns; what is begun then is not forgotten."""
+    jobs, put = space._engine.jobs, space._engine.jobs.put
+    second = threading.Event()
+
+    def put_and_tell(job: Job) -> None:
+        put(job)
+        if job.op == UNLOCK:
+            second.set()
+
+    monkeypatch.setattr(jobs, "put", put_and_tell)
+    answer = answering(script)
+
+    def react(request: LockRequest) -> int:
+        found = answer(request)
+        if request.command == Command.LOCK:
+            assert second.wait(PATIENCE)
+        return found
+
+    script.react = react
+    thread, ended = in_thread(lambda: space.lock("a", timeout=PATIENCE).unlock(timeout=PATIENCE))
+    thread.join(PATIENCE)
+    script.wait_written(2)
+    assert ended == [None]
+    assert script.commands() == ["LOCK", "UNLOCK"]
+
+
+def test_a_close_waits_for_who_is_about_to_write(script: Script, space: Lockspace) -> None:
+    """The number of a closed file soon means another one: nobody may write to that by mistake."""
+    begun, waits, closed = threading.Event(), threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def react(request: LockRequest) -> int:
+        if request.flags & LockFlag.EXPEDITE:
+            script.result(request, lock_id=PROBE)
+            return PROBE
+        begun.set()
+        waits.wait(PATIENCE)  # until the other thread does
+        seen.append(closed.is_set())
+        return 1
+
+    script.react = react
+    script.pause = lambda _: waits.set()  # type: ignore[method-assign]
+    script.now = lambda: 0.0  # type: ignore[method-assign]
+    script.close = closed.set  # type: ignore[method-assign]
+    thread, ended = in_thread(lambda: space.lock("a"))
+    assert begun.wait(PATIENCE)
+    space.close()
+    thread.join(PATIENCE)
+    assert closed.is_set()
+    assert seen == [False]
+    assert isinstance(ended[0], LockspaceClosedError)
+
+
+@pytest.mark.parametrize("status", [0, -errno.EDEADLK])
+def test_a_conversion_that_ended_before_another_thread_unlocked(
+    script: Script, space: Lockspace, status: int
+) -> None:
+    """Its caller wakes when the lock has ended, and is told of the conversion all the same."""
+    script.react = answering(script)
+    lock = space.lock("a")
+    unlocked = threading.Event()
+
+    def react(request: LockRequest) -> int:
+        if request.command == Command.UNLOCK:
+            script.result(request, -EUNLOCK, seen=False)
+            unlocked.set()
+        else:
+            script.result(request, status, seen=False)
+            space.dispatch()  # another thread reads it, and goes on
+            lock.unlock()
+        return 0
+
+    script.react = react
+    thread, ended = in_thread(lambda: lock.convert(PR))
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert unlocked.is_set()
+    (outcome,) = ended
+    assert outcome is None if not status else isinstance(outcome, DeadlockError), outcome
+    assert not lock.held
+
+
+def test_a_close_gives_up_nothing_unanswered(script: Script, space: Lockspace) -> None:
+    """The file stays open, by itself, until the node has answered that may be dead."""
+    probes: list[LockRequest] = []
+    closed = threading.Event()
+
+    def react(request: LockRequest) -> int:
+        if request.flags & LockFlag.EXPEDITE:
+            probes.append(request)
+            script.tick = 0.1  # from now on a second is soon over
+        return 1
+
+    script.react = react
+    script.close = closed.set  # type: ignore[method-assign]
+    space.submit(LockRequest(mode=EX, name=b"a"))
+    space.close()
+    assert not closed.is_set()
+    assert script.commands()[:2] == ["LOCK", "LOCK"]
+    script.wait_written(3)
+    for probe in probes:
+        script.result(probe, lock_id=PROBE)
+    assert closed.wait(PATIENCE)
+
+
+def test_a_task_is_told_though_the_next_write_sleeps(script: Script) -> None:
+    """A stop that falls between two writes keeps the second request, not the first's grant."""
+    both, go_on = threading.Event(), threading.Event()
+    answer = answering(script)
+
+    def react(request: LockRequest) -> int:
+        event = both if request.name == b"first" else go_on
+        assert event.wait(2 * PATIENCE)
+        return answer(request)
+
+    async def main() -> None:
+        script.react = react
+        space = await aio.Lockspace.open(script, "test")  # type: ignore[arg-type]
+        first = asyncio.create_task(space.lock("first"))
+        second = asyncio.create_task(space.lock("second"))
+        await asyncio.sleep(0)
+        both.set()
+        try:
+            await asyncio.wait_for(asyncio.shield(first), PATIENCE)
+            assert not second.done()
+        finally:
+            go_on.set()
+            await asyncio.wait_for(second, PATIENCE)
+
+    asyncio.run(main())

@@ -175,3 +175,37 @@ def test_both_levels_on_one_file(world: Places, space: Lockspace) -> None:
     complete(space, LockRequest(command=Command.UNLOCK, lock_id=raw.lock_id))
     assert waiting.wait(PATIENCE)
     assert world.held() == [(b"res", EX)]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [F.PERSISTENT, F.TIMEOUT, F.FORCEUNLOCK, F.ALTPR | F.ALTCW, F.ORPHAN | F.VALBLK],
+)
+def test_a_request_that_a_kernel_would_not_survive(
+    world: Places, space: Lockspace, flags: LockFlag
+) -> None:
+    """It is refused before it is written (docs/hazards.md)."""
+    with pytest.raises(LockUsageError):
+        space.submit(LockRequest(mode=PR, flags=flags, name=b"res"))
+    assert world.locks() == []
+
+
+@pytest.mark.parametrize("flags", [F.ALTPR, F.ALTCW, F.TIMEOUT, F.FORCEUNLOCK])
+def test_a_conversion_that_a_kernel_would_not_survive(
+    world: Places, space: Lockspace, flags: LockFlag
+) -> None:
+    """The same, on every level: the lock is as it was."""
+    lock_id = complete(space, LockRequest(mode=PR, name=b"res")).lock_id
+    with pytest.raises(LockUsageError):
+        space.submit(LockRequest(mode=EX, flags=F.CONVERT | flags, lock_id=lock_id))
+    with space.lock("other", PR) as lock, pytest.raises(LockUsageError):
+        lock.convert(EX, flags=flags)
+    assert world.held() == [(b"res", PR)]
+
+
+def test_a_cancel_with_a_value_block(space: Lockspace) -> None:
+    """It is refused: the lock may have none, and a recovery of the kernel would look for it."""
+    complete(space, LockRequest(mode=EX, name=b"res"))
+    lock_id, _ = space.submit(LockRequest(mode=EX, name=b"res"))
+    with pytest.raises(LockUsageError):
+        space.submit(LockRequest(Command.UNLOCK, flags=F.CANCEL | F.VALBLK, lock_id=lock_id))

@@ -90,6 +90,20 @@ def test_adopting_makes_it_ones_own(world: Places, space: Lockspace) -> None:
     assert space.orphans() == []
 
 
+@pytest.mark.parametrize("had", [True, False])
+def test_an_adopted_lock_with_a_value_block(world: Places, space: Lockspace, had: bool) -> None:
+    """What its new owner sets, others read after a conversion, had the orphan a value or not."""
+    with Lockspace.open(world.process(), NAME) as lockspace:
+        lockspace.lock("res", EX, persistent=True, value_block=had)
+    with space.adopt("res", EX, value_block=True) as lock:
+        lock.value = b"from the heir"
+        lock.convert(CR)
+        with Lockspace.open(world.process(), NAME) as other:
+            reader = other.lock("res", PR, value_block=True)
+            assert reader.value == b"from the heir".ljust(32, b"\0")
+            assert reader.value_valid
+
+
 def test_an_adopted_lock_is_an_orphan_again(world: Places, space: Lockspace) -> None:
     """Whoever adopts and ends without unlocking leaves it for the next."""
     leave(world, "res", EX)

@@ -191,11 +191,14 @@ class Later:
 class EmulatedWorld(Places):
     """A cluster in this process, on a virtual clock."""
 
-    def __init__(self, nodes: tuple[int, ...] = (1,), *, kernel: str = "6.1") -> None:
+    def __init__(
+        self, nodes: tuple[int, ...] = (1,), *, kernel: str = "6.1", strict: bool = True
+    ) -> None:
         from dlm.emulator import Cluster  # noqa: PLC0415 - the kernel's guest need not load it
 
         super().__init__(nodes)
-        self.cluster = Cluster({f"node{n}": ADDRESSES[n] for n in nodes}, kernel=kernel)
+        addresses = {f"node{n}": ADDRESSES[n] for n in nodes}
+        self.cluster = Cluster(addresses, kernel=kernel, strict=strict)
         self.observers = {node: self.process(node) for node in nodes}
         self.bring_up()
 
@@ -234,7 +237,7 @@ class ServedWorld(Places):
         from tests.served import Served  # noqa: PLC0415 - the same
 
         super().__init__(nodes)
-        cluster = Cluster({f"node{n}": ADDRESSES[n] for n in nodes})
+        cluster = Cluster({f"node{n}": ADDRESSES[n] for n in nodes}, strict=True)
         ports = {f"node{node}": cluster.node(f"node{node}").process for node in nodes}
         self._threads: list[Later] = []
         self.served = Served(cluster, ports)
@@ -287,7 +290,11 @@ class RealWorld(Places):
         self._views: list[Backend] = []
         self._world = KernelWorld()
         machine = self._world.machine()
-        machine.bring_up(NAME)
+        try:
+            machine.bring_up(NAME)
+        except BaseException:
+            self.finish()  # half a lockspace would fail every test that follows
+            raise
         self.observers = {1: machine.backend}
 
     def process(self, node: int = 1) -> Backend:

@@ -46,6 +46,11 @@ def fill(request: bytes, saved: str) -> str:
     return request.hex().replace(HOLE.to_bytes(4, "little").hex(), f"${{{saved}:u32}}")
 
 
+def minor_of(lockspace: str) -> str:
+    """Return what a lockspace's minor is saved as."""
+    return "minor_" + lockspace.replace("!", "_")
+
+
 LOCK_COLUMNS = [0, 1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13]
 """Columns of ``<ls>_locks`` without pid (3) and time (10)."""
 
@@ -75,6 +80,10 @@ class Space:
     files: list[File] = field(default_factory=list)
     recent: list[int] = field(default_factory=list)
     owners: dict[int, File] = field(default_factory=dict)
+
+    def device(self) -> str:
+        """Return the name of its device's file."""
+        return f"dlm_{self.name}".replace("!", "/")
 
     def give(self, lock_id: int, file: File) -> None:
         """Note that a write on a file returned this lock id."""
@@ -153,7 +162,7 @@ class OneNode:
         flags = rng.choice((0, 0, 1, 2, 4, LockspaceFlag.NEWEXCL, 0x20, 0x40000000))
         waiting = self.fresh("w")
         request = self.requests.create(name.encode(), flags)
-        how = {"async": waiting, "save": f"minor_{name}"}
+        how = {"async": waiting, "save": minor_of(name)}
         yield from self.do("write", fd="c", hex=request.hex(), **how)
         # A call that has begun may take a while to get to work: its first event says that it has.
         header = ""
@@ -192,18 +201,23 @@ class OneNode:
         if rng.random() < 0.7 or not force:
             while space.files:
                 yield from self.close(space.files[-1])
+        stopped = force and space.uses == 1 and rng.random() < 0.15
+        if stopped:  # what would wait for a start goes on when the leave is answered
+            yield from self.put(f"dlm/{space.name}/control", "0")
         flags = ReleaseFlag.FORCEFREE if force else rng.choice((0, ReleaseFlag.AUTOFREE))
         layout = rng.choice((Layout.NATIVE, Layout.COMPAT32))
         waiting = self.fresh("w")
         request = encode_request(
             LockspaceRequest(Command.REMOVE_LOCKSPACE, flags, minor=HOLE), layout=layout
         )
-        text = fill(request, f"minor_{space.name}")
+        text = fill(request, minor_of(space.name))
         yield from self.do("write", fd="c", hex=text, **{"async": waiting})
         yield from self.do("settle")
-        for _ in range(rng.choice((0, 3)) if space.files else 0):
+        for _ in range(rng.choice((0, 3)) if space.files and not stopped else 0):
             yield from rng.choice((OneNode.request, OneNode.unlock, OneNode.read))(self, space)
         yield from self.put(f"dlm/{space.name}/event_done", rng.choice(("0", "0", "-9", "7")))
+        if stopped:
+            yield from self.do("settle")
         while space.files:
             yield from self.close(space.files[-1])
         result = yield from self.do("wait", **{"async": waiting})
@@ -226,11 +240,11 @@ class OneNode:
             space = self.rng.choice(self.spaces)
             flags = self.rng.choice((0, 0, 1, 0x10, LockspaceFlag.NEWEXCL))
             request = self.requests.create(space.name.encode(), flags)
-            how = {"save": f"minor_{space.name}"}
+            how = {"save": minor_of(space.name)}
             result = yield from self.do("write", fd="c", hex=request.hex(), **how)
             space.uses += "errno" not in result
         elif len(self.spaces) == 1:
-            yield from self.create(self.fresh("second"))
+            yield from self.create(self.fresh(self.rng.choice(("second", "second", "sec!nd"))))
         elif draw < 0.5:
             yield from self.remove(self.spaces[-1], force=False)
         else:
@@ -251,7 +265,7 @@ class OneNode:
             flag = self.rng.choice(("rdonly", "wronly"))
             writes = flag == "wronly"
             where |= {"flags": [flag, "nonblock"]}
-        device = f"dlm_{space.name}"
+        device = space.device()
         result = yield from self.do("open", device=device, **{"as": name}, **where)
         if "errno" not in result:
             space.files.append(File(name, space, process, writes))
@@ -416,7 +430,7 @@ class OneNode:
     def wait_for_a_result(self, space: Space) -> Steps[None]:
         """Let a read wait, and give it what it waits for."""
         name, waiting = self.fresh("f"), self.fresh("w")
-        device = f"dlm_{space.name}"
+        device = space.device()
         yield from self.do("open", device=device, flags=["rdwr"], **{"as": name})
         file = File(name, space, None)
         space.files.append(file)

@@ -78,15 +78,17 @@ def on_kernel(seed: int, operations: int, lost: Path) -> Trace:
 
     ``lost`` has the lines up to the last when the kernel does not survive it.
     """
-    from tests.contract.worlds import KernelWorld, reload_module  # noqa: PLC0415 - it is pytest's
+    from tests.contract.worlds import KernelWorld  # noqa: PLC0415 - it is pytest's
 
-    reload_module()
     world = KernelWorld()
+    world.finish(reload=True)
     with lost.open("w", buffering=1) as file:
         backend, release = world.machine().backend, os.uname().release
         keep: Keep = lambda line: file.write(f"{json.dumps(line)}\n")  # noqa: E731
-        trace = record(seed, operations, backend, release, keep)
-    world.finish(reload=False)
+        try:
+            trace = record(seed, operations, backend, release, keep)
+        finally:
+            world.finish(reload=False)
     lost.unlink()
     return trace
 

@@ -21,6 +21,14 @@ Nothing = Generator[Line, Line, None]
 CLUSTER = "config/dlm/cluster"
 SCRATCH = f"{CLUSTER}/spaces/scratch"
 
+FIRST = "config/dlm/first"
+
+ODD_ADDRESSES = (
+    *(encode_sockaddr(each) for each in ("127.0.0.1", "127.0.0.1", "10.77.0.1", "::1")),
+    *(bytes([family]).ljust(128, b"\0") for family in (0, 1)),
+)
+"""Of this machine, of another, of no family and of one that has no TCP."""
+
 HARMLESS = {
     "toss_secs": ("100000", "0x186a0", "+100000", "0303240\n"),
     "scan_secs": ("100000", "0x186a0\n"),
@@ -44,18 +52,20 @@ HARMLESS = {
 WEIGHTS = ("0", "1", "7", "-1", "0x10", "2147483647", "2147483648", "x", "1\n", " 1")
 NODEIDS = ("2", "3\n", "0x7", "-4", "077", "2147483647", "2147483648", "x", "", "4294967295")
 NO_DIRECTORY = ("0", "2", "x", "", "-1", " 1", "1")
+"""The last one sets it."""
 COMM_NAMES = ("2", "3", "0x4", "007", "x", "-2", "4294967296", "nine lives")
 
 
 def set_up(world: OneNode) -> Nothing:
     """Configure one node, after a first cluster that comes and goes."""
     rng = world.rng
-    if rng.random() < 0.3:
-        yield from world.do("mkdir", path="config/dlm/first")
-        for _ in range(rng.choice((1, 3))):
-            yield from cluster_attribute(world, "config/dlm/first")
-        yield from world.do("rmdir", path="config/dlm/first")
     yield from world.do("open", device="dlm-control", **{"as": "c"})
+    if rng.random() < 0.3:
+        yield from world.do("mkdir", path=FIRST)
+        for _ in range(rng.choice((1, 3))):
+            yield from cluster_attribute(world, FIRST)
+        yield from odd_local(world)
+        yield from world.do("rmdir", path=FIRST)
     yield from world.do("mkdir", path=CLUSTER)
     for attribute in ("toss_secs", "scan_secs"):
         yield from world.put(f"{CLUSTER}/{attribute}", "100000")
@@ -68,6 +78,28 @@ def set_up(world: OneNode) -> Nothing:
     yield from world.put(f"{comm}/local", "1\n")
     if rng.random() < 0.4:
         yield from cluster_attribute(world)
+
+
+def odd_local(world: OneNode) -> Nothing:
+    """Create with a local comm that is not quite right; a join that begins is refused."""
+    rng = world.rng
+    comm, waiting = f"{FIRST}/comms/1", world.fresh("w")
+    yield from world.do("mkdir", path=comm)
+    steps: list[Line] = [
+        {"path": f"{comm}/nodeid", "text": "1"},
+        {"path": f"{comm}/addr", "hex": rng.choice(ODD_ADDRESSES).hex()},
+        {"path": f"{comm}/local", "text": rng.choice(("1", "2", "-1"))},
+    ]
+    for step in rng.sample(steps, rng.choice((2, 3, 3, 3))):
+        yield from world.do("put", **step)
+    request = world.requests.create(b"odd", 0)
+    yield from world.do("write", fd="c", hex=request.hex(), **{"async": waiting})
+    yield from world.do("settle")
+    yield from world.do("list", path="debug/dlm/comms")
+    yield from world.put("dlm/odd/event_done", "-5")
+    yield from world.do("wait", **{"async": waiting})
+    yield from world.do("rmdir", path=comm)
+    yield from world.do("list", path="debug/dlm/comms")
 
 
 def add_member(world: OneNode, lockspace: str) -> Nothing:
@@ -122,6 +154,8 @@ def comm(world: OneNode) -> Nothing:
         yield from world.get(f"{path}/nodeid")
     elif draw < 0.75:
         address = encode_sockaddr(rng.choice(("10.0.0.2", "10.0.0.3", "fe80::1:2", "10.0.0.9")))
+        if rng.random() < 0.15:  # of another family
+            address = rng.choice((b"\x01\0", b"\x0a\0", b"\x02\0")) + address[2:]
         size = rng.choice((128, 128, 128, 127, 16, 0))
         yield from world.do("put", path=f"{path}/addr", hex=address[:size].hex())
         yield from world.get(f"{path}/addr_list")
@@ -157,6 +191,7 @@ def misplaced(world: OneNode) -> Nothing:
             *(f"{CLUSTER}/more", f"{CLUSTER}/comms", f"{CLUSTER}/spaces", CLUSTER),
             *(f"{CLUSTER}/comms/1/more", f"{CLUSTER}/spaces/t/more", f"{CLUSTER}/spaces/t/nodes"),
             *("config/dlm/none/more", f"{CLUSTER}/tcp_port", "dlm/more", f"{CLUSTER}/spaces/t"),
+            *(f"{CLUSTER}/comms/.", f"{CLUSTER}/comms/..", f"{CLUSTER}/./comms/1/more", "debug"),
         )
     )
     yield from world.do(world.rng.choice(("mkdir", "rmdir")), path=path)
@@ -172,7 +207,7 @@ def listing(world: OneNode) -> Nothing:
         *("dlm", "dlm/t", "debug/dlm", "debug/dlm/comms", "dlm/none", SCRATCH, f"{SCRATCH}/nodes"),
         *(f"dlm/t/{each}" for each in files),
         *(f"debug/dlm/t{each}" for each in ("", "_locks", "_all", "_toss", "_waiters")),
-        f"{CLUSTER}/toss_secs",
+        *(f"{CLUSTER}/toss_secs", f"{CLUSTER}/comms/../spaces", "dlm/./t//", "dlm/t/id/"),
     )
     if rng.random() < 0.2:
         shown = ("state", "flags", "send_queue_count", "version")
@@ -199,7 +234,8 @@ def attribute(world: OneNode) -> Nothing:
         yield from world.put(f"{directory}/id", number)
         yield from world.get(f"{directory}/id")
     elif draw < 0.85:
-        yield from world.put(f"{directory}/nodir", rng.choice(NO_DIRECTORY))
+        texts = NO_DIRECTORY[:-1] if world.theme.claims_values else NO_DIRECTORY
+        yield from world.put(f"{directory}/nodir", rng.choice(texts))
         yield from world.get(f"{directory}/nodir")
     elif draw < 0.95:
         path = f"{directory}/{rng.choice(('recover_status', 'recover_nodeid', 'none'))}"

@@ -24,8 +24,11 @@ from dlm.terms import VALUE_BLOCK_SIZE, LockFlag
 Line = dict[str, Any]  # Any: the values of JSON
 """One line of a trace: an operation, or an operation with its result."""
 
-NAMES = (b"a", b"b", b"res-c", b"d\0x", b"", b"e" * 64, b"f f", b"d", b"\xc3\xa9")
-"""Resource names: plain, with a zero, empty, as long as can be, a blank, not ASCII."""
+NAMES = (
+    *(b"a", b"b", b"res-c", b"d\0x", b"", b"e" * 64, b"f f", b"d", b"\xc3\xa9"),
+    *(b"a\0", b"\0", b"\0\0", b'"%s'),
+)
+"""Resource names: plain, with a zero in it or at its end, empty, as long as can be, odd letters."""
 
 MODE_TASTES = (
     (0, 1, 2, 3, 4, 5),
@@ -105,6 +108,9 @@ class Theme:
     """Results are read as soon as they may be there; else now and then."""
     no_bast: float
     """How often a lock asks for no blocking ASTs."""
+    claims_values: bool
+    """Locks without a value block are adopted and cancelled with VALBLK; no recovery gives a
+    resource a new master then."""
 
 
 def draw_theme(rng: random.Random) -> Theme:
@@ -117,6 +123,7 @@ def draw_theme(rng: random.Random) -> Theme:
         persistent=rng.choice((0.0, 0.05, 0.4)),
         drains=rng.random() < 0.5,
         no_bast=rng.choice((0.0, 0.1, 0.5)),
+        claims_values=rng.random() < 0.5,
     )
 
 
@@ -128,6 +135,9 @@ class Requests:
         self.theme = theme
         self.never = 0
         """Flags that no lock gets."""
+        # Hazard: a lock with VALBLK and without a value block ends a recovery that makes its
+        # resource anew: the death of a master, or any start in nodir mode.
+        self._allowed = ~(0 if theme.claims_values else int(LockFlag.VALBLK))
 
     def new(self, number: int, **fixed: Any) -> bytes:  # Any: fields of a LockRequest
         """Draw a request for a lock; most are sound."""
@@ -143,6 +153,7 @@ class Requests:
     def adopt(self, number: int, **fixed: Any) -> bytes:  # Any: fields of a LockRequest
         """Draw a request for an orphan."""
         flags = self._flags((LockFlag.PERSISTENT, LockFlag.VALBLK)) | LockFlag.ORPHAN
+        flags &= self._allowed
         mode = self._mode() if self._rng.random() < 0.95 else 200
         name = self._rng.choice(self.theme.names)
         return self._finish(LockRequest(mode=mode, flags=flags, name=name), number, fixed)
@@ -166,7 +177,7 @@ class Requests:
 
     def cancel(self, number: int, lock_id: int) -> bytes:
         """Draw a cancel."""
-        flags = self._rng.choice(CANCEL_FLAGS) | LockFlag.CANCEL
+        flags = (self._rng.choice(CANCEL_FLAGS) | LockFlag.CANCEL) & self._allowed
         return self._end(number, LockRequest(Command.UNLOCK, flags=flags, lock_id=lock_id))
 
     def deadlock(self, number: int, lock_id: int) -> bytes:

@@ -19,6 +19,7 @@ UNKNOWN = "<UNKNOWN>"
 
 _INET = constant("DLM_AF_INET")
 _INET6 = constant("DLM_AF_INET6")
+_PORT = slice(2, 4)
 _IN = record("struct dlm_sockaddr_in", skip=frozenset({"sin_port", "sin_zero"}))
 _IN6 = record(
     "struct dlm_sockaddr_in6", skip=frozenset({"sin6_port", "sin6_flowinfo", "sin6_scope_id"})
@@ -52,6 +53,22 @@ def decode_sockaddr(raw: bytes) -> str | None:
     if number == _INET6:
         return inet_ntop(AF_INET6, _IN6.unpack_from(raw)[1])
     return None
+
+
+def is_same_address(filed: bytes, other: bytes) -> bool:
+    """Say whether the kernel takes an address for one that it has; 128 bytes both.
+
+    An address of an unknown family is like no other. Quirk: those with another port are others,
+    though no port is used; and only the family of the one that is there counts, so that the same
+    bytes under another family are the same address.
+    """
+    # Linux 6.1 fs/dlm/lowcomms.c, addr_compare()
+    family, packed = _IN.unpack_from(filed)
+    if filed[_PORT] != other[_PORT]:
+        return False
+    if family == _INET:
+        return bool(packed == _IN.unpack_from(other)[1])
+    return bool(family == _INET6 and _IN6.unpack_from(filed)[1] == _IN6.unpack_from(other)[1])
 
 
 def format_address_line(raw: bytes) -> str:

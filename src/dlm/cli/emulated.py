@@ -99,42 +99,53 @@ class _Seen:
     """What one node's operations say of its addresses."""
 
     def __init__(self) -> None:
-        self._addresses: dict[str, list[str]] = {}  # of each comm
-        self._local: list[str] = []
+        self._addresses: dict[str, list[str]] = {}  # of each comm that is there
+        self._local = ""
+        self._own: dict[str, None] = {}
         self._absent: set[str] = set()
 
     def see(self, operation: Operation) -> None:
         if operation.get("errno") in _NOT_OURS and operation["do"] in {"write", "wait"}:
-            self._absent.update(self._of(self._local[-1:])[:1])
+            self._absent.update(self._addresses.get(self._local, [])[:1])
         elif operation["do"] == "ioctl" and operation["request"] in _SET_LOCAL:
             self._set_local(operation)
-        elif operation["do"] == "put" and "errno" not in operation:
-            match = _ADDR.fullmatch(operation["path"])
-            if match is not None:
+        elif "errno" not in operation:
+            if operation["do"] == "boot":
+                self._addresses.clear()
+                self._local = ""
+            elif operation["do"] == "rmdir":
+                self._forget(operation["path"].rstrip("/"))
+            elif operation["do"] == "put" and (match := _ADDR.fullmatch(operation["path"])):
                 self._put(operation, match[1])
 
     def own(self) -> list[str]:
         """Return the addresses of the comms that were local, each once."""
-        return [each for each in dict.fromkeys(self._of(self._local)) if each not in self._absent]
+        return [each for each in self._own if each not in self._absent]
 
     def _put(self, operation: Operation, attribute: str) -> None:
         comm = operation["path"].rpartition("/")[0]
         if attribute == "local":
             if not _NUMBER.fullmatch(operation.get("text", "1")):
-                self._local.append(comm)
+                self._local = self._local or comm  # the first one stays
         elif "hex" in operation and "$" not in operation["hex"]:
             raw = bytes.fromhex(operation["hex"])
             text = decode_sockaddr(raw) if len(raw) == 128 else None
-            if text is not None:
-                self._addresses.setdefault(comm, []).append(text)
+            self._addresses.setdefault(comm, []).append(text or "")
+        self._note()
+
+    def _forget(self, path: str) -> None:
+        for comm in [each for each in self._addresses if f"{each}/".startswith(f"{path}/")]:
+            del self._addresses[comm]
+        if f"{self._local}/".startswith(f"{path}/"):
+            self._local = ""
 
     def _set_local(self, operation: Operation) -> None:
         digits = operation["hex"]
         if "errno" not in operation and "$" not in digits and len(digits) == 2 * NODE_SIZE:
             text = decode_sockaddr(decode_node_request(bytes.fromhex(digits)).address)
-            if text is not None:
-                self._addresses.setdefault(_IOCTL, []).append(text)
-                self._local.append(_IOCTL)
+            self._addresses.setdefault(_IOCTL, []).append(text or "")
+            self._local = _IOCTL
+            self._note()
 
-    def _of(self, comms: list[str]) -> list[str]:
-        return [text for comm in comms for text in self._addresses.get(comm, ())]
+    def _note(self) -> None:
+        self._own |= dict.fromkeys(each for each in self._addresses.get(self._local, ()) if each)

@@ -33,6 +33,8 @@ from dlm.control.plan import (
 from dlm.control.reasons import CheckError, Reason
 from dlm.control.recovery import wait_running
 from dlm.errors import NoDlmError, RefusedError
+from dlm.locks.arguments import harm, harm_of_unlock
+from dlm.locks.errors import usage
 from dlm.locks.raw import BareDesk, Completion, RawLocks
 from dlm.ports import DeviceClose, DeviceWrite
 from dlm.terms import EUNLOCK, InternalFlag, LockFlag, LockMode, LockStatus, StatusFlag
@@ -85,7 +87,7 @@ def unlock(name: str, lock_id: int, flags: LockFlag, *, force: bool = False) -> 
     """Drop a lock, or cancel what it waits for."""
     yield from wait_running(name)
     cancel = bool(flags & LockFlag.CANCEL)
-    resource, entry = yield from (find_lock if cancel else _find_quiet)(name, lock_id)
+    resource, entry = yield from _find_quiet(name, lock_id)
     opened = yield from _open(name)
     request = LockRequest(Command.UNLOCK, flags=flags, lock_id=lock_id)
     said = f"UNLOCK{say_flags(flags)} lkid {lock_id}"
@@ -144,15 +146,16 @@ def find_lock(name: str, lock_id: int) -> Plan[tuple[bytes, LockEntry]]:
 
 
 def _find_quiet(name: str, lock_id: int) -> Plan[tuple[bytes, LockEntry]]:
-    """Return what ``find_lock`` does once nothing is in flight for a lock that is granted.
+    """Return what ``find_lock`` does once nothing is in flight for the lock.
 
     An orphan's close sends its master a cancel, although there is nothing to cancel; until that is
     answered, an unlock is EBUSY (Linux 6.1 fs/dlm/lock.c, orphan_proc_lock(), cancel_lock()).
+    Quirk: a CANCEL that overtakes the answer to a request is deadly (docs/hazards.md).
     """
 
     def check() -> Plan[tuple[bytes, LockEntry] | Waiting]:
         resource, entry = yield from find_lock(name, lock_id)
-        if entry.status == LockStatus.GRANTED and entry.wait_type:
+        if entry.wait_type:
             return Waiting(f"an answer for lock {lock_id} that is under way from its master")
         return resource, entry
 
@@ -219,7 +222,10 @@ class Opened:
 
     def send_for_owner(self, request: LockRequest, said: str) -> Plan[None]:
         """Write a request for a lock whose results go to the process that owns it."""
-        if request.command == Command.LOCK:
+        locks = request.command == Command.LOCK
+        if why := harm(request.flags, converts=True) if locks else harm_of_unlock(request.flags):
+            raise usage(why)
+        if locks:
             request = request._replace(castaddr=ANY, lksb=ANY)
         yield from _write(self.file, encode_request(request), said)
 

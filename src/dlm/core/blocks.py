@@ -324,7 +324,19 @@ class ResourceTable:
 
     def key(self, name: bytes) -> bytes:
         """Return what two names must share to name one resource."""
-        return name.ljust(RESOURCE_NAME_MAX, b"\0") if self._padded else name
+        if self._padded:
+            return name.ljust(RESOURCE_NAME_MAX, b"\0")
+        if not self._by_bucket or name[-1:] != b"\0":
+            return name
+        # Quirk: up to 6.9 names are compared padded with zeros, too, but within their bucket only,
+        # which is that of the whole name: Linux 6.1 fs/dlm/lock.c, rsb_cmp().
+        bare, bucket = name.rstrip(b"\0"), self._bucket(name)
+        if bucket == self._bucket(bare):
+            return bare
+        return bare.ljust(RESOURCE_NAME_MAX + 1, b"\0") + bucket.to_bytes(4)
+
+    def _bucket(self, name: bytes) -> int:
+        return hash_name(name) & self._mask
 
     def create(self, name: bytes, *, in_use: bool) -> Resource:
         """Make a resource of that name."""

@@ -199,6 +199,11 @@ class SetNoDirectory:
 
 
 @dataclass(frozen=True, slots=True)
+class EndRecoveries:
+    """The lockspace leaves: no recovery begins any more, and who waits for one goes on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tune:
     """The node's settings that a lockspace heeds while it lives, in seconds."""
 
@@ -243,6 +248,7 @@ Input = (
     | Start
     | Finish
     | SetNoDirectory
+    | EndRecoveries
     | Tune
     | Deliver
     | TimerFired

@@ -108,6 +108,13 @@ GRANTED_IN_PLACE = Hazard(
     "lock has no mode any more",
     "lock.c, _grant_lock()",
 )
+VALUE_WITHOUT_BUFFER = Hazard(
+    "a recovery that makes this node master of a resource, of which a lock was adopted, or "
+    "cancelled, with VALBLK and has no value block",
+    "the kernel copies from a null pointer: its recovery thread dies, and the lockspace stays "
+    "stopped for ever",
+    "recover.c, recover_lvb()",
+)
 
 
 def meet(hazard: Hazard, who: str, profile: KernelProfile, *, strict: bool) -> None:

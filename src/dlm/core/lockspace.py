@@ -22,6 +22,7 @@ from dlm.core.events import (
     Convert,
     Deadlock,
     Deliver,
+    EndRecoveries,
     FileId,
     Finish,
     Input,
@@ -334,6 +335,15 @@ class Lockspace:
         for question in blocked:
             self._run(question)
 
+    def _end_recoveries(self, question: EndRecoveries) -> None:
+        # Quirk: the thread that holds locking off lets go of it when it ends, in a stopped
+        # lockspace, too; Linux 6.1 fs/dlm/recoverd.c, dlm_recoverd().
+        del question
+        if self._state.stopped and self._recovery is None:
+            self._state.progress += 1
+            self._state.stopped = False
+            self._run_blocked()
+
     def _no_directory(self, question: SetNoDirectory) -> None:
         del question
         self._state.no_directory = True
@@ -413,6 +423,7 @@ _STEP: Final[dict[type, Callable[[Lockspace, Any], None]]] = {
     Start: Lockspace._start,
     Finish: Lockspace._finish,
     SetNoDirectory: Lockspace._no_directory,
+    EndRecoveries: Lockspace._end_recoveries,
     Tune: Lockspace._tune,
     Deliver: Lockspace._deliver,
     TimerFired: Lockspace._timer,

@@ -34,7 +34,7 @@ from dlm.core.blocks import (
 )
 from dlm.core.directory import Why, find
 from dlm.core.events import NO_VALUE
-from dlm.core.hazards import LOOKUP_GIVEN_UP, OVERLAP_FORGOTTEN
+from dlm.core.hazards import LOOKUP_GIVEN_UP, OVERLAP_FORGOTTEN, VALUE_WITHOUT_BUFFER
 from dlm.core.locking import grant_pending
 from dlm.core.messages import MessageType, RebuiltLock
 from dlm.core.modes import CR, CW, IV, NL, PR, PW, is_middle_conversion
@@ -339,7 +339,7 @@ def finish_resources(state: State, root: list[Resource]) -> None:
         if resource.is_master:
             if resource.flags & RECOVER_CONVERT:
                 _finish_conversions(state, resource)
-            _finish_value(resource)
+            _finish_value(state, resource)
             if resource.flags & NEW_MASTER2 and (resource.waiting or resource.converting):
                 resource.flags |= RECOVER_GRANT
             count += 1
@@ -370,7 +370,7 @@ def _is_middle(lock: LockBlock) -> bool:
     return lock.granted_mode in (PR, CW)
 
 
-def _finish_value(resource: Resource) -> None:
+def _finish_value(state: State, resource: Resource) -> None:
     """Say what the value block is, and whether it is valid (recover_lvb)."""
     if not resource.flags & NEW_MASTER2:
         if resource.flags & RECOVER_LVB_INVAL:
@@ -384,7 +384,7 @@ def _finish_value(resource: Resource) -> None:
             continue
         found = True
         if lock.granted_mode > CR:
-            resource.value = lock.value or NO_VALUE
+            resource.value = _value_of(state, lock)
             resource.value_sequence = lock.value_sequence
             return
         if not (lock.value_sequence - high_sequence) & 0x80000000:  # not before: it goes round
@@ -392,8 +392,14 @@ def _finish_value(resource: Resource) -> None:
     if not found:
         return
     resource.flags |= VALNOTVALID
-    resource.value = (high.value if high else None) or NO_VALUE
+    resource.value = NO_VALUE if high is None else _value_of(state, high)
     resource.value_sequence = high_sequence
+
+
+def _value_of(state: State, lock: LockBlock) -> bytes:
+    if lock.value is None:  # an adoption takes VALBLK among its flags, and makes no buffer
+        state.risk(VALUE_WITHOUT_BUFFER, f"lock {lock.lock_id:x}")
+    return lock.value or NO_VALUE
 
 
 def grant_recovered(state: State) -> None:

@@ -78,12 +78,21 @@ class Configfs:
     """The module's configuration."""
 
     def __init__(
-        self, profile: KernelProfile, endpoint: Endpoint, tune: Callable[[], None]
+        self,
+        profile: KernelProfile,
+        endpoint: Endpoint,
+        tune: Callable[[], None],
+        forgot: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Begin with the defaults; ``tune`` is called when living lockspaces must be told."""
+        """Begin with the defaults.
+
+        ``tune`` is called when living lockspaces must be told, ``forgot`` with the node id of a
+        comm that was removed.
+        """
         self._profile = profile
         self._endpoint = endpoint
         self._tune = tune
+        self._forgot = forgot
         self.values: dict[str, Value] = {
             row.name: row.default.encode() if isinstance(row.default, str) else row.default
             for row in attributes_of(CLUSTER, profile)
@@ -170,6 +179,7 @@ class Configfs:
         if self.local is comm:
             self.local = None
         self._endpoint.forget(comm.nodeid)
+        self._forgot(comm.nodeid)
 
     def _set_local(self, comm: Comm, value: Value) -> None:
         assert isinstance(value, int)

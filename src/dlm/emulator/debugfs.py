@@ -210,6 +210,13 @@ def add_comm(module: Module, nodeid: int) -> None:
         shown.entries["rawmsg"] = File(0o200, None, None)
 
 
+def remove_comm(module: Module, nodeid: int) -> None:
+    """Forget a node id; fine when it is not shown."""
+    comms = module.debugfs.entries.get(_COMMS)
+    if isinstance(comms, Directory):
+        comms.entries.pop(str(nodeid), None)
+
+
 def _comm_state(module: Module, nodeid: int) -> bytes:
     # Linux 6.1 fs/dlm/midcomms.c: the other states of the hand-shake last as long as a message.
     endpoint = module.endpoint

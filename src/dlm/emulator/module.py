@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dlm.abi.address import decode_sockaddr
 from dlm.abi.texts import directory_name
 from dlm.core import not_ready
 from dlm.core.events import Deliver
@@ -72,6 +74,7 @@ class Module:
         """The last lockspace leaves, and has no members any more."""
         self.monitors = 0
         self.monitor_used = False
+        self._had_two = False
         self.open_files: int = 0
         """Open files on any of the module's devices: they hold it."""
         self._mutex: deque[object] = deque()
@@ -83,7 +86,7 @@ class Module:
 
     def _configure(self) -> None:
         """Make what nodes are configured with."""
-        self.configfs = Configfs(self.profile, self.endpoint, self._tune)
+        self.configfs = Configfs(self.profile, self.endpoint, self._tune, self._disappeared)
 
     @property
     def config_root(self) -> Directory | None:
@@ -156,6 +159,9 @@ class Module:
         space: Space = yield from self._locked(partial(self._create, name, flags))
         if space.minor is None:
             device = f"dlm_{space.name}"
+            if device in self.devices:  # a lockspace "plock": the lockspace goes again
+                yield from self._locked(partial(self._remove, space, force=False))
+                raise refuse(errno.EEXIST)
             space.minor = self.boot.register_device(device, partial(misc.open_lockspace, space))
         return space.minor
 
@@ -241,7 +247,8 @@ class Module:
         if not force and space.core.busy():
             raise refuse(errno.EBUSY)
         space.use_count = 0
-        self.boot.unregister_device(f"dlm_{space.name}")
+        if space.minor is not None:
+            self.boot.unregister_device(f"dlm_{space.name}")
         if self.profile.forgets_minor:
             space.minor = _DYNAMIC_MINOR
         if self.daemon_available():
@@ -317,13 +324,28 @@ class Module:
         if local is None or not local.addresses:
             self.boot.log("dlm: no local IP address has been set")
             raise refuse(errno.ENOTCONN)
+        # Quirk: the kernel never forgets a second address; Linux 5.10 fs/dlm/lowcomms.c,
+        # init_local(), tcp_listen_for_all().
+        self._had_two = self._had_two or len(local.addresses) > 1
+        if self._had_two and self.profile.one_tcp_address and not self.number("protocol"):
+            self.boot.log("dlm: TCP protocol can't handle multi-homed hosts, try SCTP")
+            raise refuse(errno.EINVAL)
         try:
             protocol = min(self.number("protocol"), 1)
             self.endpoint.start(local.address_texts(), protocol, self.number("tcp_port"))
         except OSError as error:
-            raise refuse(getattr(errno, self.profile.listen_error)) from error
+            raise refuse(self._listen_error(local.addresses[0])) from error
         name = "SCTP" if self.number("protocol") else "TCP"
         self.boot.log(f"dlm: Using {name} for communications")
+
+    def _listen_error(self, address: bytes) -> int:
+        # Linux 6.1 fs/dlm/lowcomms.c, dlm_listen_for_all(): there is no socket for TCP in another
+        # family than IPv4 and IPv6. 5.10 has one errno for all.
+        said: int = getattr(errno, self.profile.listen_error)
+        if said != errno.EADDRNOTAVAIL or decode_sockaddr(address):
+            return said
+        unix = int.from_bytes(address[:2], "little") == socket.AF_UNIX
+        return errno.EPROTONOSUPPORT if unix else errno.EAFNOSUPPORT
 
     def reaches(self, nodeid: int) -> bool:
         """Say whether a message about a lock can be made for a node."""
@@ -334,6 +356,11 @@ class Module:
     def _appeared(self, nodeid: int, addressed: bool) -> None:
         if self.profile.debug_comms == ("address" if addressed else "member"):
             debugfs.add_comm(self, nodeid)
+
+    def _disappeared(self, nodeid: int) -> None:
+        # Linux 6.12 fs/dlm/midcomms.c, dlm_midcomms_close(); in 6.1 it stays.
+        if self.profile.debug_comms == "address":
+            debugfs.remove_comm(self, nodeid)
 
     def _tune(self) -> None:
         for space in self.spaces:

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from dlm.abi.address import decode_sockaddr
+from dlm.abi.address import decode_sockaddr, is_same_address
 from dlm.emulator.scheduler import Event, Scheduler
 
 LATENCY = (0.0001, 0.002)
@@ -36,9 +36,6 @@ LATENCY = (0.0001, 0.002)
 RETRY_AFTER = 1.0  # Linux 6.1 fs/dlm/lowcomms.c, tcp_connect_to_sock(): msleep(1000)
 
 PEER_VERSION = 0x00030002
-
-_PORT_END = 4
-"""Bytes of a sockaddr that hold family and port."""
 
 Payload = object
 """What a message is to the network: a value that it hands over."""
@@ -117,18 +114,15 @@ class Endpoint:
 
     def add_address(self, nodeid: int, raw: bytes, *, repeated: bool = False) -> None:
         """File an address under a node id; EEXIST unless it may be ``repeated``, ENOSPC."""
-        # Linux 6.1 fs/dlm/lowcomms.c, dlm_lowcomms_addr(), addr_compare(): addresses of an unknown
-        # family are never equal. Quirk: those with another port are others, though no port is used.
+        # Linux 6.1 fs/dlm/lowcomms.c, dlm_lowcomms_addr()
         known = self._addresses.setdefault(nodeid, [])
         filed = self._filed.setdefault(nodeid, [])
-        text = decode_sockaddr(raw) or ""
-        family_and_port, address = raw[:_PORT_END], text.encode()
-        if text and family_and_port + address in filed and not repeated:
+        if any(is_same_address(each, raw) for each in filed) and not repeated:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         if len(known) >= self._max_addresses:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        known.append(text)
-        filed.append(family_and_port + address)
+        known.append(decode_sockaddr(raw) or "")
+        filed.append(raw)
         self.network.changed()
         self._appeared(nodeid, True)
 

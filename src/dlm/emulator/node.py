@@ -41,6 +41,12 @@ _FIRST_PID = 1000
 _MISC_MAJOR = "10"
 
 
+def _file_of(device: str) -> str:
+    """Return the name of a device's file in /dev."""
+    # Linux 6.1 drivers/base/core.c, device_get_devnode(): an exclamation mark stands for a slash.
+    return device.replace("!", "/")
+
+
 class Boot:
     """One life of a node's kernel; everything in it vanishes when ``alive`` ends."""
 
@@ -67,7 +73,7 @@ class Boot:
         self.device_modes: dict[str, int] = {}
         """Permissions of devices where they are not 0600."""
         self._devices: dict[str, tuple[int, Opener]] = {}
-        self.tree.root.entries["debug"] = Directory(mode=0o700)
+        self.tree.root.entries["debug"] = Directory(mode=0o700, mounted=True)
         self.mount_configfs()
         self.load_module()
 
@@ -148,13 +154,14 @@ class Boot:
     def unregister_device(self, name: str) -> None:
         """Remove a misc device; files that are open on it stay usable."""
         minor, _ = self._devices.pop(name)
-        self.device_modes.pop(name, None)
+        self.device_modes.pop(_file_of(name), None)
         self._misc_uevent("remove", name, minor)
 
     def find_device(self, name: str) -> Opener | None:
         """Return what open(2) of a device does, None when there is no such device."""
-        found = self._devices.get(name)
-        return None if found is None else found[1]
+        return next(
+            (opener for each, (_, opener) in self._devices.items() if _file_of(each) == name), None
+        )
 
     def misc_devices(self) -> dict[str, int]:
         """Return name and minor of every device, newest first."""
@@ -167,7 +174,7 @@ class Boot:
         path = f"{where}/{name.replace('/', '!')}"
         keys = [("MAJOR", _MISC_MAJOR), ("MINOR", str(minor))]
         if modern:
-            keys.append(("DEVNAME", name))
+            keys.append(("DEVNAME", _file_of(name)))
         self.uevents.emit(action, path, "misc", keys)
 
     # ---- modules and mounts ---------------------------------------------------------------------
@@ -206,7 +213,7 @@ class Boot:
 
     def _show(self) -> None:
         root = self.tree.root.entries
-        config, debug = Directory(), root["debug"]
+        config, debug = Directory(mounted=self._mounted), root["debug"]
         assert isinstance(debug, Directory)
         for where in (root, debug.entries):
             where.pop("dlm", None)

@@ -21,6 +21,7 @@ from dlm.core.events import (
     CloseFile,
     Convert,
     Deadlock,
+    EndRecoveries,
     FileId,
     Input,
     Log,
@@ -250,6 +251,8 @@ class Space:
         self._deaf = True
         self._cancel(CancelTimer(Timer.BARRIER_POLL))
         self._cancel(CancelTimer(Timer.QUERY_RETRY))
+        if self.module.profile.control == "configfs":
+            self.step(EndRecoveries())
 
     def end(self) -> None:
         """Note that the lockspace is gone; its timers go with it."""

@@ -18,6 +18,9 @@ from dlm.emulator.pending import Body
 from dlm.ports import Stat
 
 NAME_MAX = 255
+_STAYS = frozenset({"", "."})  # path components that lead nowhere
+_UP = ".."
+_DOTS = frozenset({".", _UP})
 
 Show = Callable[[], bytes]
 Store = Callable[[bytes, bool], int | Body]
@@ -47,11 +50,12 @@ class File:
 class Directory:
     """A directory of mode 0755.
 
+    ``mounted``: it is the root of a mounted file system, which rmdir(2) finds busy.
     ``make`` is called for mkdir(2) of a name in it and returns the new directory (it may raise);
     ``remove`` after rmdir(2) of it. A directory without ``remove`` cannot be removed by a caller.
     """
 
-    __slots__ = ("entries", "inode", "make", "mode", "remove")
+    __slots__ = ("entries", "inode", "make", "mode", "mounted", "remove")
 
     def __init__(
         self,
@@ -59,8 +63,10 @@ class Directory:
         make: Callable[[str], Directory] | None = None,
         remove: Callable[[], None] | None = None,
         mode: int = 0o755,
+        mounted: bool = False,
     ) -> None:
         self.entries: dict[str, Directory | File] = {}
+        self.mounted = mounted
         self.make = make
         self.remove = remove
         self.mode = mode
@@ -116,7 +122,7 @@ class Tree:
     def make_directory(self, path: str, privileged: bool = True) -> None:
         """mkdir(2)."""
         parent, name = self._parent(path, privileged)
-        if name in parent.entries:
+        if name in parent.entries or name in _DOTS:
             raise refusal(errno.EEXIST, path)
         if not privileged:
             raise refusal(errno.EACCES, path)
@@ -130,6 +136,8 @@ class Tree:
     def remove_directory(self, path: str, privileged: bool = True) -> None:
         """rmdir(2)."""
         parent, name = self._parent(path, privileged)
+        if name in _DOTS:  # Linux 6.1 fs/namei.c, do_rmdir()
+            raise refusal(errno.EINVAL if name in _STAYS else errno.ENOTEMPTY, path)
         entry = parent.entries.get(name)
         if entry is None:
             raise refusal(errno.ENOENT, path)
@@ -137,6 +145,8 @@ class Tree:
             raise refusal(errno.EACCES, path)
         if isinstance(entry, File):
             raise refusal(errno.ENOTDIR, path)
+        if entry.mounted:
+            raise refusal(errno.EBUSY, path)
         if entry.remove is None:
             raise refusal(errno.EPERM, path)
         if _has_children(entry):
@@ -145,21 +155,26 @@ class Tree:
         entry.remove()
 
     def find(self, path: str, privileged: bool = True) -> Directory | File:
-        """Follow a path."""
-        here: Directory | File = self.root
+        """Follow a path; one that leaves ``/sys/kernel`` finds nothing."""
+        trail: list[Directory | File] = [self.root]
         for name in path.split("/"):
-            if name:
-                if len(name) > NAME_MAX:
-                    raise refusal(errno.ENAMETOOLONG, path)
-                if isinstance(here, File):
-                    raise refusal(errno.ENOTDIR, path)
-                if not (privileged or here.mode & 0o001):
-                    raise refusal(errno.EACCES, path)
-                below = here.entries.get(name)
-                if below is None:
-                    raise refusal(errno.ENOENT, path)
-                here = below
-        return here
+            here = trail[-1]
+            if isinstance(here, File):  # also a slash behind it
+                raise refusal(errno.ENOTDIR, path)
+            if name in _STAYS:
+                continue
+            if len(name) > NAME_MAX:
+                raise refusal(errno.ENAMETOOLONG, path)
+            if not (privileged or here.mode & 0o001):
+                raise refusal(errno.EACCES, path)
+            if name == _UP and len(trail) > 1:
+                trail.pop()
+                continue
+            below = here.entries.get(name)
+            if below is None:
+                raise refusal(errno.ENOENT, path)
+            trail.append(below)
+        return trail[-1]
 
     # ---- private --------------------------------------------------------------------------------
 

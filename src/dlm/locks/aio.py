@@ -18,7 +18,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from dlm.locks import api, flows, space
+from dlm.locks import api, arguments, space
 from dlm.locks.engine import Engine
 from dlm.locks.errors import (
     Ending,
@@ -36,13 +36,16 @@ from dlm.locks.operations import Lock, Operation, Request
 from dlm.locks.space import DEFAULT, MODE, Orphan
 from dlm.locks.state import Bit
 from dlm.ports import Backend, DeviceClose, Pending
-from dlm.terms import LockFlag, LockMode
+from dlm.terms import RESOURCE_NAME_MAX, LockFlag, LockMode
 
 __all__ = ["Lockspace", "Request", "Operation", "Lock", "Mutex"]
 
 _NO_FLAGS = LockFlag(0)
 _EX, _PR = LockMode.EX, LockMode.PR
 _ERRAND = 6
+BEAT = 0.05
+"""Seconds after which what has ended is told, though the thread has not come to that."""
+
 _VALUE_BLOCK, _VALBLK = int(Bit.VALUE_BLOCK), int(LockFlag.VALBLK)
 
 
@@ -57,7 +60,10 @@ class Lockspace:
         self._engine = engine
         self.loop = asyncio.get_running_loop()
         self._todo: deque[Operation[Any] | asyncio.Future[None]] = deque()  # Any: whichever
+        """What the loop is to let go on."""
         self._scheduled = False
+        """Whether it knows."""
+        self._beat: asyncio.TimerHandle | None = None
         self._watched: dict[int, None] = {}
         if isinstance(engine.jobs, SeamJobs):
             engine.jobs.on_sleep = self._watch_job
@@ -111,14 +117,14 @@ class Lockspace:
             await _finish(pending, "close", engine.name, timeout)
             return
         done: asyncio.Future[None] = self.loop.create_future()
-        engine.close_aside(lambda _: self.woken(done))
+        space.close_aside(engine, lambda _: self.woken(done))
         await _within(done, "close", engine.name, timeout)
 
     async def release(self, force: bool = False, *, timeout: float | None = None) -> None:
         """Close the file and remove the lockspace; see ``dlm.locks.Lockspace.release``."""
         engine = self._engine
         engine.check_open()
-        if not force and engine.entries():
+        if not force and engine.has_locks():
             text = f"release {engine.name}: it has locks of this very program"
             raise LockBusyError(errno.EBUSY, text, engine.name)
         await self.close(timeout)
@@ -163,13 +169,16 @@ class Lockspace:
         A task that is cancelled while it waits cancels the request in the kernel, and sees to it
         that a grant which came first is undone; while locking is suspended that is done later.
         """
-        raw, wanted = flows.resource_name(name), flows.checked_mode(mode)
-        given = flows.checked_flags(flags) if flags else 0
+        raw = name.encode() if isinstance(name, str) else bytes(name)
+        given = 0
+        if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
+            raw = arguments.resource_name(raw)
+            mode, given = arguments.checked_mode(mode), arguments.checked_flags(flags)
         lock = Lock(self, raw, 0)
         if value_block:
             lock._bits = _VALUE_BLOCK
             given |= _VALBLK
-        return Request(lock, timeout, wanted, given, persistent)
+        return Request(lock, timeout, mode, given, persistent)
 
     async def try_lock(
         self,
@@ -208,7 +217,7 @@ class Lockspace:
 
     def mutex(self, name: str | bytes, mode: LockMode = _EX) -> Mutex:
         """Return an object with the habits of ``asyncio.Lock``; nothing is asked for yet."""
-        return Mutex(self, flows.resource_name(name), flows.checked_mode(mode))
+        return Mutex(self, arguments.resource_name(name), arguments.checked_mode(mode))
 
     def locks(self) -> list[Lock]:
         """Return the locks that are held, oldest first."""
@@ -230,7 +239,7 @@ class Lockspace:
         value_block: bool = False,
     ) -> Lock:
         """Take over an orphan; see ``dlm.locks.Lockspace.adopt``. That never sleeps."""
-        raw, wanted = flows.resource_name(name), flows.checked_mode(mode)
+        raw, wanted = arguments.resource_name(name), arguments.checked_mode(mode)
 
         def kind(_: Engine, name: bytes, bits: int) -> Lock:
             return Lock(self, name, bits)
@@ -258,7 +267,9 @@ class Lockspace:
                 errors.append(error)
             self.woken(done)
 
-        engine.jobs.put(Job(None, _ERRAND, data, told))
+        job = Job(None, _ERRAND, data)
+        job.told = told
+        engine.jobs.put(job)
         await done
         if errors:
             number = -(errors[0].errno or errno.EIO)
@@ -273,8 +284,28 @@ class Lockspace:
     def woken(self, what: Operation[Any] | asyncio.Future[None]) -> None:  # Any: whichever
         """Have an operation go on, or a future finished, in the loop; from any thread."""
         self._todo.append(what)
-        if self._scheduled:
-            return
+        if not self._scheduled:
+            self._tell_loop()
+
+    def begun(self) -> None:
+        """See to it that the end of what has begun is told."""
+        if not self._engine.threads:
+            self.watch()
+        elif self._beat is None:
+            self._beat = self.loop.call_later(BEAT, self._look)
+
+    def _look(self) -> None:
+        # The thread tells of what has ended when it has made a batch of writes, and may sleep in
+        # one of them as long as locking is suspended.
+        self._beat = None
+        if self._todo:
+            self._do()
+        jobs = self._engine.jobs
+        if isinstance(jobs, ThreadJobs) and jobs.busy:
+            self.begun()
+
+    def _tell_loop(self) -> None:
+        """See to it that the loop does what is to do; from any thread."""
         jobs = self._engine.jobs
         if isinstance(jobs, ThreadJobs) and jobs.ident == get_ident():
             jobs.after_batch[self._schedule] = None  # a loop is slow to wake: not for each one
@@ -291,12 +322,16 @@ class Lockspace:
     def _do(self) -> None:
         self._scheduled = False
         todo = self._todo
-        while todo:
-            what = todo.popleft()
-            if isinstance(what, Operation):
-                what.go_on()
-            elif not what.done():
-                what.set_result(None)
+        try:
+            for _ in range(len(todo)):  # what comes meanwhile is for the loop's next turn
+                what = todo.popleft()
+                if isinstance(what, Operation):
+                    what.go_on()
+                elif not what.done():
+                    what.set_result(None)
+        finally:
+            if todo and not self._scheduled:
+                self._schedule()
 
     # ---- without threads the loop itself reads --------------------------------------------------
 
@@ -315,7 +350,7 @@ class Lockspace:
     def _read(self) -> None:
         engine = self._engine
         engine.jobs.look()
-        engine.collect_all()
+        engine.collect()
         engine.make_calls()
         if engine.closed:
             self._unwatch()
@@ -328,7 +363,7 @@ class Lockspace:
             self.loop.remove_reader(descriptor)
             self._watched.pop(descriptor, None)
             self._engine.jobs.look()
-            self._engine.collect_all()
+            self._engine.collect()
 
         self.watch()
         self._watched[descriptor] = None

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from dlm.abi.device import Command, LockRequest, pack_lock
-from dlm.locks import flows, space
+from dlm.locks import arguments, flows, space
 from dlm.locks.engine import Engine
 from dlm.locks.errors import (
     Ending,
@@ -28,6 +28,7 @@ from dlm.locks.errors import (
 )
 from dlm.locks.lock import Lock, adopt, run
 from dlm.locks.raw import NOT_PLAIN, Completion, RawLock, RawLocks
+from dlm.locks.results import EVERYTHING
 from dlm.locks.space import DEFAULT, MODE, Orphan
 from dlm.locks.state import REQUEST, Bit
 from dlm.ports import Backend, Pending
@@ -100,7 +101,8 @@ class Lockspace:
         """Drop the locks and close the file; what waits ends with ``LockspaceClosedError``.
 
         It sleeps while locking is suspended; past the ``timeout`` (``LockTimedOutError``) it goes
-        on by itself. Closing twice is fine.
+        on by itself. So it does after a second, the locks still held, when a request is under way
+        that a dead node should answer. Closing twice is fine.
         """
         engine = self._engine
         lost = engine.lost() is not None
@@ -108,8 +110,8 @@ class Lockspace:
             return
         if timeout is None:
             with suppress(OSError) if lost else nullcontext():  # then nothing is left to close
-                engine.device.close()
-        elif not engine.close_within(timeout):
+                space.close(engine)
+        elif not space.close_within(engine, timeout):
             text = f"close {engine.name}: timed out; it goes on by itself"
             raise LockTimedOutError(text, Ending.LEFT, engine.name)
 
@@ -123,7 +125,7 @@ class Lockspace:
         """
         engine = self._engine
         engine.check_open()
-        if not force and engine.entries():
+        if not force and engine.has_locks():
             text = f"release {engine.name}: it has locks of this very program"
             raise LockBusyError(errno.EBUSY, text, engine.name)
         self.close(timeout)
@@ -171,15 +173,15 @@ class Lockspace:
         ``name`` has at most 64 bytes; a text is taken as UTF-8. Past the ``timeout`` in seconds the
         request is cancelled, and ``LockTimedOutError`` says whether that is over; a grant that was
         faster is returned. ``flags`` such as NOQUEUE (``WouldBlockError``), NOQUEUEBAST, EXPEDITE,
-        HEADQUE, NOORDER, ALTPR, ALTCW. ``value_block`` asks for the resource's value block.
+        HEADQUE, NOORDER, ALTPR or ALTCW. ``value_block`` asks for the resource's value block.
         ``persistent``: the lock stays when this process ends, as an orphan that ``adopt`` finds.
         While locking is suspended a request without timeout sleeps uninterruptibly.
         """
         raw = name.encode() if isinstance(name, str) else bytes(name)
         given = 0
         if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
-            raw = flows.resource_name(raw)
-            mode, given = flows.checked_mode(mode), flows.checked_flags(flags)
+            raw = arguments.resource_name(raw)
+            mode, given = arguments.checked_mode(mode), arguments.checked_flags(flags)
         engine = self._engine
         lock = Lock(engine, raw, 0)
         if value_block:
@@ -240,7 +242,7 @@ class Lockspace:
 
     def mutex(self, name: str | bytes, mode: LockMode = _EX) -> Mutex:
         """Return an object with the habits of ``threading.Lock``; nothing is asked for yet."""
-        return Mutex(self, flows.resource_name(name), flows.checked_mode(mode))
+        return Mutex(self, arguments.resource_name(name), arguments.checked_mode(mode))
 
     def locks(self) -> list[Lock]:
         """Return the locks that are held, oldest first."""
@@ -267,7 +269,7 @@ class Lockspace:
         object (see ``locks()``) until it is closed. Raises ``NoLockError``: there is none (ENOENT),
         none in this mode (EAGAIN).
         """
-        raw, wanted = flows.resource_name(name), flows.checked_mode(mode)
+        raw, wanted = arguments.resource_name(name), arguments.checked_mode(mode)
         return adopt(self._engine, Lock, raw, wanted, lock_id, value_block)
 
     def purge(self, nodeid: int = 0, pid: int = 0) -> None:
@@ -282,8 +284,9 @@ class Lockspace:
     def deadlock_cancel(self, lock_id: int) -> None:
         """Cancel what a lock of this node waits for, to end a deadlock.
 
-        Whoever waits for it gets ``DeadlockError``. A lock of this lockspace object that waits for
-        nothing is EINVAL; there and elsewhere the kernel would take it for a mark on later cancels.
+        Whoever waits for it gets ``DeadlockError``. A lock that waits for nothing is EINVAL: the
+        kernel would take it for a mark on later cancels. So is one whose request no node has
+        answered yet. Needs debugfs, which tells these.
         """
         self._engine.write(space.deadlock_request(self._engine, lock_id), "deadlock_cancel")
 
@@ -297,8 +300,10 @@ class Lockspace:
         A LOCK, with CONVERT or ORPHAN or neither, or an UNLOCK, with CANCEL or not, with any other
         flags. Its addresses are replaced. ``callback(completion)`` is called in ``dispatch()``. The
         write sleeps while locking is suspended. Raises what the kernel refuses it with;
-        ``NoLockError`` for the id of a lock that was not made here, and EINVAL for PERSISTENT on a
-        new request: both can hang or corrupt a kernel.
+        ``NoLockError`` for the id of a lock that was not made here, and EINVAL for what can hang or
+        corrupt a kernel: PERSISTENT on a new request; FORCEUNLOCK or TIMEOUT on a LOCK; ALTPR and
+        ALTCW together, or either on a conversion. So can CANCEL or FORCEUNLOCK of what no node has
+        answered: that is asked first, and ``LockBusyError`` if none does within a second.
         """
         engine, raw = self._engine, self._raw
         if request.__class__ is not LockRequest:
@@ -308,23 +313,25 @@ class Lockspace:
         if command == _LOCK and not (flags & NOT_PLAIN or len(name) > RESOURCE_NAME_MAX):
             completion = Completion(engine, callback)
             token = next(engine.tokens)
-            entry = RawLock(raw, token, completion)
+            entry = RawLock(raw, token, name, completion)
         elif command == _UNLOCK and not flags & _CANCEL:
             found = raw.by_id.get(lock_id)
             if found is None or found._waiting is not None:
                 return raw.submit(engine, request, callback)
             entry, token, name = found, found._token, b""
-            entry._waiting = completion = Completion(engine, callback)
-            completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
+            # A LockId is its number, but takes as long to make as a completion.
+            completion = Completion(engine, callback, lock_id)  # type: ignore[arg-type]
+            entry._waiting = completion
         else:
             return raw.submit(engine, request, callback)
-        raw.expected += 1
-        data = pack_lock(command, mode, flags, lock_id, token, value, name)
+        raw._op += 1
+        engine.writing.append(token)
         try:
+            data = pack_lock(command, mode, flags, lock_id, token, value, name)
             if engine.closed:
                 engine.check_open()
             engine.table[token] = entry
-            answer = engine.device.write(data)
+            answer = engine._write(data)
         except BaseException as error:
             if command == _LOCK:
                 engine.drop(token)
@@ -334,12 +341,14 @@ class Lockspace:
                 number = -(error.errno or errno.EIO)
                 raise failure(number, "submit", engine.name) from error
             raise
+        finally:
+            engine.writing.remove(token)
         if command == _LOCK:
-            entry._id = answer
+            lock_id = entry._id = answer
             completion.lock_id = answer  # type: ignore[assignment]  # as above
             if not completion.status:  # else it has ended already
                 raw.by_id[answer] = entry
-        return completion.lock_id, completion
+        return lock_id, completion  # type: ignore[return-value]  # as above
 
     def on_blocking(self, callback: Callable[[LockId, LockMode], None] | None) -> None:
         """Have ``dispatch()`` call this for blocking ASTs of the locks that ``submit`` made."""
@@ -362,7 +371,12 @@ class Lockspace:
             engine.check_open()
         if not engine.threads:
             engine.jobs.look()
-        count = engine.collect_expected(raw)
+        mutex = engine._mutex
+        mutex.acquire()  # see Results.collect()
+        try:
+            count = engine._collect(raw if raw._op else EVERYTHING)
+        finally:
+            mutex.release()
         if raw.completed or raw.blocked:
             raw.make_calls()
         if not engine.threads:

@@ -1,49 +1,44 @@
-"""The core of dlm.locks: one open file on a lockspace, shared by threads and tasks.
+"""The core of dlm.locks: the operations of locks on one open file, shared by threads and tasks.
 
-Decides: who reads the file, whom a result wakes, what becomes of an operation nobody waits for any
-more, what a fork and a lost file mean.
+Decides: what is written when an operation begins, what becomes of one that nobody waits for any
+more, when a CANCEL may be written, what a close and a fork mean.
 May not know: which backend it has; how a face waits (dlm.locks.api, dlm.locks.aio).
-Mirrors: libdlm's own thread and its dispatcher; results are fs/dlm/user.c, device_read().
+Mirrors: fs/dlm/user.c, device_write(); the hazards of fs/dlm/lock.c (docs/hazards.md).
 
-Nobody owns the reading. Whoever has begun an operation reads until its own result has come, under a
-mutex that is held for no sleep, and hands to others what is theirs. Only who must wait sleeps: one
-of the waiting threads, the leader, on the file; the others, its followers, each on a lock of its
-own; a leader that leaves wakes a follower. An uncontended operation thus costs one write and one
-read and no switch of threads. Results that no waiting thread will read, those of tasks and of
-forsaken operations and blocking ASTs for callbacks, are read by the thread of dlm.locks.jobs.
+Results that no waiting thread will read, those of tasks and of forsaken operations and blocking
+ASTs for callbacks, are read by the thread of dlm.locks.jobs; the others: dlm.locks.results.
 """
 
 from __future__ import annotations
 
 import errno
-import itertools
 import os
-import select
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
 
-from dlm.abi.device import RESULT_SIZE_MAX, Command, pack_lock, unpack_result
+from dlm.abi.device import Command, pack_lock
 from dlm.abi.texts import directory_name
 from dlm.locks.calls import CallThread
-from dlm.locks.errors import LOST, LockError, LockspaceLostError, failure
+from dlm.locks.errors import LockError, failure
 from dlm.locks.jobs import Job, SeamJobs, ThreadJobs
+from dlm.locks.probes import NO_ANSWER, Probe
+from dlm.locks.results import Results
 from dlm.locks.state import CONVERT, NOTHING, REQUEST, SETTLING, UNLOCK, Bit, LockState
-from dlm.ports import Backend, Device, DeviceClose
-from dlm.terms import ECANCEL, VALUE_BLOCK_SIZE, LockFlag, LockMode, RecoverStatus
+from dlm.ports import Backend, Device
+from dlm.terms import ECANCEL, LockFlag, LockMode, RecoverStatus
 
 _GONE = frozenset({errno.EIO, errno.ECONNRESET, errno.EPIPE, errno.ENODEV})
 """What a write raises when there is nobody any more to write to."""
 
-_TOKEN_BITS = 40
-_TOKENS = 1 << _TOKEN_BITS
-"""The first number that results of a lock carry: nobody else's look like them."""
-
 PATIENCE = 0.5
 """Seconds that a close gives those who sleep on the file."""
+
+GRACE = 0.05
+"""Seconds that it gives those who are about to write, though they may sleep in that."""
 
 CANCEL = 5
 """A job's ``op`` that begins no operation of its lock."""
@@ -57,79 +52,39 @@ _CANCEL_OUT, _REFUSED = int(Bit.CANCEL_OUT), int(Bit.REFUSED)
 _PER_OPERATION = ~(_CANCELLING | _CANCEL_OUT | _REFUSED)
 
 
-if TYPE_CHECKING:
-    from dlm.locks.raw import RawLocks
-
-
-class Entry(Protocol):
-    """What results are for: a lock, or the low level's own kind of it."""
-
-    _id: int
-
-    def _took(
-        self, status: int, lock_id: int, flags: int, bast_mode: int, value: bytes | None
-    ) -> None:
-        """Take in a result, under the mutex."""
-
-    def _lose(self, status: int) -> None:
-        """No result will come any more."""
-
-
-class Waited(Protocol):
-    """What can be waited for: ``_op`` is 0 when it has ended."""
-
-    _op: int
-    _job: Job | None
-    _wake: Callable[[], None] | None
-
-
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-class Engine:
-    """An open file on a lockspace, its locks, and those who wait for results."""
+class Engine(Results):
+    """An open file on a lockspace, and the operations of its locks."""
 
     def __init__(self, backend: Backend, name: str, device: Device, *, threads: bool) -> None:
-        self.backend = backend
-        self.name = name
-        self.threads = threads
+        super().__init__(backend, name, device, threads=threads)
         self.watching = 0
         """Operations and callbacks whose results the thread of the jobs is to read."""
-        self.closed = 0
-        """0, or the status that every operation is answered with from now on."""
-        self.device = device
-        self._write = device.write
-        self._read = device.read
         self._shut = False
-        self._mutex = threading.Lock()
-        self.tokens = itertools.count(_TOKENS)
-        self.table: dict[int, Entry] = {}
-        self._leading = False
-        self.led: Waited | None = None
-        self.followers: dict[threading.Lock, Waited | None] = {}
+        self.unanswered_names: list[bytes] = []
+        """Once it is shut: resources of which something was asked that may have no answer yet."""
+        self._probes: dict[LockState, Probe] = {}
+        """Locks whose operation is to be cancelled once it has been answered."""
         self._jobs: ThreadJobs | SeamJobs
         self._calls: CallThread | deque[tuple[Callable[[LockMode], None], LockMode]]
         if threads:
             self._jobs = ThreadJobs(self, device)
             self._calls = CallThread(name)
-            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._poll = select.poll()
-            self._poll.register(device.fileno(), select.POLLIN)
-            self._poll.register(self._bell, select.POLLIN)
         else:
             self._jobs = SeamJobs(self, device)
             self._calls = deque()
-            self._bell = -1
         _engines.add(self)
+
+    def look(self) -> None:
+        """Take notice of writes that have returned meanwhile, where nobody else does."""
+        self._jobs.look()
 
     @property
     def jobs(self) -> ThreadJobs | SeamJobs:
         """Who makes the writes that may sleep."""
         return self._jobs
-
-    def next_token(self) -> int:
-        """Return what results of the next lock will carry."""
-        return next(self.tokens)
 
     # ---- operations -----------------------------------------------------------------------------
 
@@ -142,17 +97,22 @@ class Engine:
         *,
         aside: bool,
         wake: Callable[[], None] | None = None,
-    ) -> None:
+    ) -> int:
         """Begin an operation of a lock: here and now, or as a job where it may sleep (``aside``).
 
-        Ends with the lock's ``_op`` being ``NOTHING`` if it is over already. Raises EBUSY when
-        another one is under way; what the kernel refuses is the operation's status. With ``wake``,
-        which is as in ``watch``, nobody need read the result.
+        Returns which one of the lock's it is, for ``_status_of``. Ends with the lock's ``_op``
+        being ``NOTHING`` if it is over already. Raises EBUSY when another one is under way; what
+        the kernel refuses is the operation's status. With ``wake``, which is as in ``watch``,
+        nobody need read the result.
         """
-        with self._mutex:
+        mutex = self._mutex
+        mutex.acquire()  # see Results.collect()
+        try:
             if lock._op or self.closed:
                 raise self.failure(self.closed or -errno.EBUSY, "operation", lock)
             lock._op = op
+            lock._before = lock._status
+            lock._turn = turn = lock._turn + 1
             lock._bits &= _PER_OPERATION
             if op == _REQUEST:
                 self.table[lock._token] = lock
@@ -160,6 +120,8 @@ class Engine:
                 lock._wake = wake
                 lock._bits |= _WATCHED
                 self.watching += 1
+        finally:
+            mutex.release()
         if op == UNLOCK:
             command = _UNLOCK
         else:
@@ -170,33 +132,22 @@ class Engine:
         if aside:
             lock._job = job = Job(lock, op, data)
             self._jobs.put(job)
-            return
+            return turn
+        self.writing.append(lock._token)  # before the last look at closed: see shut()
         try:
+            if not lock._op:
+                return turn
             answer = self._write(data)
         except OSError as error:
             with self._mutex:
                 self._refuse(lock, op, error)
-            return
+            return turn
+        finally:
+            self.writing.remove(lock._token)
         if op == _REQUEST:
             lock._id = answer
-        with self._mutex:
-            # As _take(), of which this one is the first: usually it is the only one, and ours.
-            if not lock._op:
-                return
-            try:
-                data = self._read(RESULT_SIZE_MAX)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lose(error)
-                return
-            token, status, lock_id, remarks, bast_mode, at = unpack_result(data)
-            if token == lock._token and not at:
-                lock._took(status, lock_id, remarks, bast_mode, None)
-            else:
-                self._hand(token, status, lock_id, remarks, bast_mode, at, data)
-            while lock._op and self._take():
-                pass
+        self.collect(lock)
+        return turn
 
     def _refuse(self, lock: LockState, op: int, error: OSError) -> None:
         number = error.errno or errno.EIO
@@ -218,195 +169,6 @@ class Engine:
         said = f"{doing} of {lock._name!r}"
         return failure(status, said, self.name, lock._name, lock._id or None)
 
-    # ---- reading --------------------------------------------------------------------------------
-
-    def collect_all(self) -> int:
-        """Read until nothing is left; return how many results there were."""
-        with self._mutex:
-            count = 0
-            while self._take():
-                count += 1
-            return count
-
-    def collect_expected(self, raw: RawLocks) -> int:
-        """Read until nothing is left, or the last request of the low level has completed."""
-        with self._mutex:
-            count, expected = 0, raw.expected
-            while True:  # as _take()
-                try:
-                    data = self._read(RESULT_SIZE_MAX)
-                except BlockingIOError:
-                    return count
-                except OSError as error:
-                    self._lose(error)
-                    return count
-                token, status, lock_id, flags, bast_mode, at = unpack_result(data)
-                entry = self.table.get(token)
-                if entry is not None and not at:
-                    entry._took(status, lock_id, flags, bast_mode, None)
-                else:
-                    self._hand(token, status, lock_id, flags, bast_mode, at, data)
-                count += 1
-                if expected and not raw.expected:
-                    return count
-
-    def _collect(self, lock: Waited) -> None:
-        while lock._op and self._take():
-            pass
-
-    def _take(self) -> bool:
-        """Read one result and hand it on; False when there is none."""
-        try:
-            data = self._read(RESULT_SIZE_MAX)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            self._lose(error)
-            return False
-        token, status, lock_id, flags, bast_mode, at = unpack_result(data)
-        entry = self.table.get(token)
-        if entry is not None and not at:
-            entry._took(status, lock_id, flags, bast_mode, None)
-        else:
-            self._hand(token, status, lock_id, flags, bast_mode, at, data)
-        return True
-
-    def _hand(
-        self,
-        token: int,
-        status: int,
-        lock_id: int,
-        flags: int,
-        bast_mode: int,
-        at: int,
-        data: bytes,
-    ) -> None:
-        entry = self.table.get(token)
-        if entry is None:
-            entry = None if token >> _TOKEN_BITS == 1 else self._find(lock_id)
-            if entry is None:
-                return
-        value = data[at : at + VALUE_BLOCK_SIZE] if at else None
-        entry._took(status, lock_id, flags, bast_mode, value)
-
-    def _find(self, lock_id: int) -> Entry | None:
-        # An operation of another process on our lock replaces what its results carry (Linux 6.1
-        # fs/dlm/user.c, dlm_user_convert()), and they come to us.
-        for entry in tuple(self.table.values()):
-            if entry._id == lock_id:
-                return entry
-        return None
-
-    def _lose(self, error: OSError) -> None:
-        """The file is of no use any more: everything that waits ends."""
-        if not self.closed:
-            self.closed = -((error.errno or errno.EIO) | LOST)
-        table, self.table = self.table, {}
-        for entry in table.values():
-            entry._lose(self.closed)
-
-    def add(self, token: int, entry: Entry) -> None:
-        """Expect results for an entry of the low level."""
-        with self._mutex:
-            if self.closed:
-                raise failure(self.closed, "operation", self.name)
-            self.table[token] = entry
-
-    def drop(self, token: int) -> None:
-        """Expect none any more."""
-        self.table.pop(token, None)
-
-    def write(self, data: bytes, doing: str) -> int:
-        """Write a request that is no lock's operation, here and now."""
-        self.check_open()
-        try:
-            return self._write(data)
-        except OSError as error:
-            number = -(error.errno or errno.EIO)
-            raise failure(self.closed or number, doing, self.name) from error
-
-    def entries(self) -> list[Entry]:
-        """Return everything that results may come for."""
-        with self._mutex:
-            return list(self.table.values())
-
-    # ---- waiting --------------------------------------------------------------------------------
-
-    def wait(self, lock: Waited, seconds: float | None) -> None:
-        """Wait until the lock's operation has ended, or so many seconds of the backend's clock."""
-        end = None if seconds is None else self.backend.now() + seconds
-        try:
-            while lock._op:
-                gate = None
-                with self._mutex:
-                    self._collect(lock)
-                    if not lock._op:
-                        return
-                    if self._leading and self.threads:
-                        gate = threading.Lock()
-                        gate.acquire()
-                        self.followers[gate] = lock
-                    else:
-                        self._leading = True
-                        self.led = lock
-                if gate is None:
-                    self._lead(lock, end)
-                else:
-                    self._follow(gate, end)
-                if end is not None and self.backend.now() >= end:
-                    return
-        finally:
-            with self._mutex:
-                if self.followers and not self._leading:
-                    gate = next(iter(self.followers))
-                    del self.followers[gate]
-                    gate.release()
-
-    def _follow(self, gate: threading.Lock, end: float | None) -> None:
-        """Sleep until the operation has ended, the time has passed, or somebody must lead."""
-        try:
-            gate.acquire(timeout=-1 if end is None else max(0.0, end - self.backend.now()))
-        finally:
-            with self._mutex:
-                self.followers.pop(gate, None)
-
-    def _lead(self, lock: Waited, end: float | None) -> None:
-        """Sleep on the file until the operation has ended or the time has passed."""
-        left = None
-        try:
-            while lock._op:
-                if end is not None and (left := end - self.backend.now()) <= 0:
-                    return
-                self._sleep(lock, left)
-                with self._mutex:
-                    self.led = None  # here and now nobody need ring
-                    self._collect(lock)
-                    self.led = lock
-        finally:
-            with self._mutex:
-                self._leading = False
-                self.led = None
-
-    def _sleep(self, lock: Waited, left: float | None) -> None:
-        if self.threads:
-            self._poll.poll(None if left is None else left * 1000)
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._bell)
-            return
-        self._jobs.look()
-        if not lock._op:
-            return
-        job = lock._job
-        try:
-            if job is not None and job.pending is not None:
-                job.pending.wait(left)
-            else:
-                self.device.poll(left)
-        except OSError as error:
-            with self._mutex:
-                self._lose(error)
-        self._jobs.look()
-
     def settled(self, lock: LockState) -> None:
         """A lock's operation has ended (its ``_op`` is ``NOTHING``): tell who waits."""
         bits = lock._bits
@@ -417,19 +179,6 @@ class Engine:
             self._undo(lock)
         if lock._wake is not None or self.led is not None or self.followers:
             self.tell(lock)
-
-    def tell(self, waited: Waited) -> None:
-        """Wake whoever waits for what has ended; the mutex is held."""
-        if waited is self.led and self._bell >= 0:
-            os.eventfd_write(self._bell, 1)
-        if self.followers:
-            for gate in [gate for gate, what in self.followers.items() if what is waited]:
-                del self.followers[gate]
-                gate.release()
-        wake = waited._wake
-        if wake is not None:
-            waited._wake = None
-            wake()
 
     # ---- operations that nobody waits for any more ----------------------------------------------
 
@@ -488,8 +237,43 @@ class Engine:
                 self.forget(lock)
             lock._ended(-ECANCEL)
         elif lock._id and job is None:
-            self._put_cancel(lock)
+            self._cancel_when_answered(lock)
         return True
+
+    def _cancel_when_answered(self, lock: LockState) -> None:
+        self._probes[lock] = probe = Probe(self, lock._name)  # first: it may be over at once
+        self.ask(probe, partial(self._answered, lock, probe))
+
+    def _answered(self, lock: LockState, probe: Probe) -> None:
+        if self._probes.get(lock) is probe:
+            del self._probes[lock]
+            if lock._op in {_REQUEST, _CONVERT} and lock._bits & _CANCELLING and not self.closed:
+                self._put_cancel(lock)
+
+    def unanswered(self, lock: LockState) -> bool:
+        """Say whether the node seems dead that is to answer what is to be cancelled."""
+        probe = self._probes.get(lock)
+        return probe is not None and self.backend.now() >= probe.since + NO_ANSWER
+
+    def answered(self, name: bytes) -> bool:
+        """Wait until what was asked of a resource has been answered; False when no node does."""
+        probe, ended = Probe(self, name), []
+        with self._mutex:
+            self.ask(probe, lambda: ended.append(True))
+        self.wait(probe, NO_ANSWER)
+        return bool(ended)
+
+    def has_locks(self) -> bool:
+        """Say whether there are locks of the program's, or requests for some."""
+        return any(not isinstance(entry, Probe) for entry in self.entries())
+
+    def ask(self, probe: Probe, then: Callable[[], None]) -> None:
+        """Have ``then`` called when a probe has been answered; now as then the mutex is held."""
+        probe._op = _REQUEST
+        probe._wake = then
+        self.table[probe._token] = probe
+        self.watching += 1
+        self._put(Job(probe, _REQUEST, probe.request()))
 
     def _put_cancel(self, lock: LockState) -> None:
         # The mutex is held, and the job may be made at once (SeamJobs): bits first, see begin_job.
@@ -523,24 +307,27 @@ class Engine:
     def begin_job(self, job: Job) -> bool:
         """Say whether a job is still to be made; from now on it counts as begun."""
         lock = job.lock
-        with self._mutex:
-            if lock is None:
-                return not self.closed or self._turn_down(job)
-            if self.closed:
+        if lock is None:
+            return not self.closed or self._turn_down(job)
+        self._mutex.acquire()  # see Results.collect()
+        try:
+            if self.closed or (job.op == CANCEL and not self._begin_cancel(lock, job)):
                 return False
-            if job.op == CANCEL:
-                # An id is handed out again once its lock has ended, whoever has read that (6.10):
-                # what is known to have ended by now is not cancelled.
-                self._collect(lock)
-                # Of an operation that has ended: it would hit the next one.
-                if lock._op not in {_REQUEST, _CONVERT} or not lock._bits & _CANCELLING:
-                    return False
-                lock._bits |= _CANCEL_OUT
-                lock._job = job
-            elif lock._job is not job:
-                return False
-            job.begun = True
-            return True
+            job.begun = begun = lock._job is job
+            return begun
+        finally:
+            self._mutex.release()
+
+    def _begin_cancel(self, lock: LockState, job: Job) -> bool:
+        # An id is handed out again once its lock has ended, whoever has read that (6.10): what is
+        # known to have ended by now is not cancelled.
+        self._collect(lock)
+        # Of an operation that has ended: it would hit the next one.
+        if lock._op not in {_REQUEST, _CONVERT} or not lock._bits & _CANCELLING:
+            return False
+        lock._bits |= _CANCEL_OUT
+        lock._job = job
+        return True
 
     def _turn_down(self, job: Job) -> bool:
         if job.told is not None:
@@ -554,29 +341,32 @@ class Engine:
             if job.told is not None:
                 job.told(answer, error)
             return
-        with self._mutex:
+        self._mutex.acquire()  # see Results.collect()
+        try:
             if lock._job is job:
                 lock._job = None
-            if job.op == CANCEL:
+            if error is None and job.op != CANCEL:  # nearly all of them
+                if job.op == _REQUEST:
+                    lock._id = answer
+                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
+                    self._cancel_when_answered(lock)
+            elif job.op == CANCEL:
                 lock._bits &= ~_CANCEL_OUT
                 if lock._op == SETTLING:
                     lock._op = NOTHING
                     self.settled(lock)
-            elif error is not None:
+            else:
+                assert error is not None
                 if job.op == UNLOCK and error.errno == errno.EBUSY and lock._bits & _DOOMED:
                     job.begun = False
                     lock._job = job
                     self._jobs.later(job)
                     return
                 self._refuse(lock, job.op, error)
-            else:
-                if job.op == _REQUEST:
-                    lock._id = answer
-                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
-                    self._put_cancel(lock)
             if not self._leading or not self.threads:
-                while lock._op and self._take():
-                    pass
+                self._collect(lock)
+        finally:
+            self._mutex.release()
 
     # ---- callbacks ------------------------------------------------------------------------------
 
@@ -603,22 +393,13 @@ class Engine:
         except (OSError, ValueError):
             return True
 
-    def check_open(self) -> None:
-        """Raise what every operation ends with once the file is closed or lost."""
-        if self.closed:
-            raise failure(self.closed, "operation", self.name)
-
-    def lost(self) -> LockspaceLostError | None:
-        """Return what ended the file, unless it was closed here."""
-        found = failure(self.closed, "operation", self.name) if self.closed else None
-        return found if isinstance(found, LockspaceLostError) else None
-
     def shut(self) -> bool:
         """End everything that waits and let go of all but the file, which the caller closes.
 
         False when that was done before. Only the last close of a file drops its locks, and who
         sleeps on it has a copy: so they are given a moment to wake. Not so a write that sleeps,
-        which ends with the stop.
+        which ends with the stop. Who is just about to write must not write to what gets the number
+        of the file next.
         """
         patience = 0.0 if self.suspended() else PATIENCE
         gate = threading.Lock()
@@ -627,6 +408,8 @@ class Engine:
                 return False
             self._shut = True
             self.closed = -errno.EBADF
+            asking = [each._name for each in self.table.values() if each._asks()]
+            self.unanswered_names = list(dict.fromkeys(asking))
             self._lose(OSError(errno.EBADF, "closed"))
             if self._leading:
                 gate.acquire()
@@ -634,34 +417,16 @@ class Engine:
         self._jobs.end(patience)
         if not isinstance(self._calls, deque):
             self._calls.end()
-        self._follow(gate, self.backend.now() + patience)
+        end = self.backend.now() + patience
+        self._follow(gate, end)
+        end = max(end, self.backend.now() + GRACE)
+        while self.threads and self.writing and self.backend.now() < end:
+            self.backend.pause(0.001)
         with self._mutex:
             if self._bell >= 0 and not self._leading:
                 os.close(self._bell)
                 self._bell = -1
         return True
-
-    def close_aside(self, told: Callable[[OSError | None], None]) -> None:
-        """Close the file where nobody has to wait for it; ``told`` is called in a thread."""
-
-        def close() -> None:
-            error = None
-            try:
-                self.device.close()
-            except OSError as caught:
-                error = caught
-            told(error)
-
-        name = f"dlm-locks close {self.name}"
-        threading.Thread(target=close, name=name, daemon=True).start()
-
-    def close_within(self, timeout: float) -> bool:
-        """Close the file; False when that takes longer, it then goes on by itself."""
-        if not self.threads:
-            return self.device.submit(DeviceClose(), detached=True).wait(timeout)
-        done = threading.Event()
-        self.close_aside(lambda _: done.set())
-        return done.wait(timeout)
 
     def disown(self) -> None:
         """In the child of a fork(2): be closed, and let go of the copy of the file."""

@@ -21,7 +21,7 @@ class Ending(Enum):
     """What became of a request whose time ran out."""
 
     CANCELLED = "it was cancelled: nothing of it is left"
-    LEFT = "the lockspace is stopped: it is undone once that is over"
+    LEFT = "no node can answer now (locking is stopped, or one is dead): it is undone afterwards"
 
 
 class LockError(RefusedError):

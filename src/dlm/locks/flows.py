@@ -14,9 +14,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Generator
 
-from dlm.locks.errors import Ending, LockTimedOutError, usage
+from dlm.locks.errors import Ending, LockTimedOutError
 from dlm.locks.state import CONVERT, UNLOCK, Bit, LockState
-from dlm.terms import ECANCEL, EUNLOCK, RESOURCE_NAME_MAX, LockFlag, LockMode
+from dlm.terms import ECANCEL, EUNLOCK, LockFlag, LockMode
 
 Flow = Generator[float | None, None, None]
 Wake = Callable[[], None] | None
@@ -30,20 +30,6 @@ FIRST_TRY, LAST_TRY = 0.001, 0.1
 BUSY_TIME = 10.0
 """Seconds after which EBUSY is believed."""
 
-_ELSEWHERE = (
-    LockFlag.CANCEL
-    | LockFlag.CONVERT
-    | LockFlag.ORPHAN
-    | LockFlag.PERSISTENT
-    | LockFlag.VALBLK
-    | LockFlag.IVVALBLK
-    | LockFlag.FORCEUNLOCK
-    | LockFlag.TIMEOUT
-)
-"""Flags that have arguments or verbs of their own."""
-
-_NOT_HERE = int(_ELSEWHERE)
-
 # Plain numbers: an operation of IntFlag's costs as much as a third of a lock.
 _PIN = int(LockFlag.CONVERT | LockFlag.PERSISTENT)
 _CONVERT_FLAG, _PERSISTENT_FLAG = int(LockFlag.CONVERT), int(LockFlag.PERSISTENT)
@@ -52,51 +38,20 @@ _VALUE_BLOCK, _PERSISTENT = int(Bit.VALUE_BLOCK), int(Bit.PERSISTENT)
 _OVER, _REFUSED = int(Bit.OVER), int(Bit.REFUSED)
 
 
-# ---- arguments ----------------------------------------------------------------------------------
-
-
-def resource_name(name: str | bytes) -> bytes:
-    """Return a resource's name as bytes; raises EINVAL for one that is too long."""
-    raw = name.encode() if isinstance(name, str) else bytes(name)
-    if len(raw) > RESOURCE_NAME_MAX:
-        text = f"a resource's name has at most {RESOURCE_NAME_MAX} bytes, not {len(raw)}"
-        raise usage(text, name=raw)
-    return raw
-
-
-def checked_mode(mode: int) -> LockMode:
-    """Return a lock mode; raises EINVAL for any other number."""
-    if mode.__class__ is LockMode:
-        return mode
-    try:
-        return LockMode(mode)
-    except ValueError:
-        raise usage(f"{mode!r} is no lock mode") from None
-
-
-def checked_flags(flags: int) -> int:
-    """Return flags as a number; raises EINVAL for those that have arguments of their own."""
-    number = int(flags)
-    if number & _NOT_HERE:
-        names = " ".join(flag.name or "" for flag in LockFlag if flag & number & _NOT_HERE)
-        raise usage(f"not as a flag, there are arguments and methods for it: {names}")
-    return number
-
-
 # ---- operations ---------------------------------------------------------------------------------
 
 
 def start_convert(
     lock: LockState, mode: LockMode, flags: int, *, aside: bool, wake: Wake = None
-) -> None:
-    """Begin to convert a lock; what was pinned stays so."""
+) -> int:
+    """Begin to convert a lock; what was pinned stays so. Returns what ``Engine.start`` does."""
     check_held(lock, "convert")
     flags |= _CONVERT_FLAG
     if lock._bits & _VALUE_BLOCK:
         flags |= lock._convert_flags(mode)
     if lock._bits & _PERSISTENT:  # a conversion decides it anew
         flags |= _PERSISTENT_FLAG
-    lock._engine.start(lock, CONVERT, mode, flags, aside=aside, wake=wake)
+    return lock._engine.start(lock, CONVERT, mode, flags, aside=aside, wake=wake)
 
 
 def start_unlock(lock: LockState, *, invalidate: bool, aside: bool, wake: Wake = None) -> None:
@@ -122,9 +77,9 @@ def check_held(lock: LockState, doing: str) -> None:
 
 def requesting(lock: LockState, deadline: float | None, *, persistent: bool, aside: bool) -> Flow:
     """Wait for a request's grant, then pin it if it is to be ``persistent``."""
-    yield from _settling(lock, deadline, "lock", doomed=True)
-    if lock._status:
-        raise _failed(lock, "lock")
+    status = yield from _settling(lock, lock._turn, deadline, "lock", doomed=True)
+    if status:
+        raise lock._engine.failure(status, "lock", lock)
     if persistent:
         try:
             yield from _pinning(lock, deadline, aside)
@@ -140,26 +95,27 @@ def _pinning(lock: LockState, deadline: float | None, aside: bool) -> Flow:
     assert mode is not None
     before = lock._bits & int(Bit.ALTERNATIVE | Bit.DEMOTED)
     lock._bits |= _PERSISTENT
-    engine.start(lock, CONVERT, mode, _PIN, aside=aside)
-    yield from _settling(lock, deadline, "lock", doomed=True)
-    if lock._status:
-        raise _failed(lock, "lock")
+    turn = engine.start(lock, CONVERT, mode, _PIN, aside=aside)
+    status = yield from _settling(lock, turn, deadline, "lock", doomed=True)
+    if status:
+        raise engine.failure(status, "lock", lock)
     lock._bits |= before
 
 
 def converting(
-    lock: LockState, deadline: float | None, mode: LockMode, flags: int, *, aside: bool
+    lock: LockState, turn: int, deadline: float | None, mode: LockMode, flags: int, *, aside: bool
 ) -> Flow:
-    """Wait until a conversion has ended."""
+    """Wait until a conversion has ended: the one that is the lock's operation number ``turn``."""
     tries = _tries(lock, deadline)
     while True:
-        yield from _settling(lock, deadline, "convert", doomed=False)
-        if not lock._status:
+        status = yield from _settling(lock, turn, deadline, "convert", doomed=False)
+        if not status:
             return
-        if not _was_busy(lock) or (delay := next(tries, None)) is None:
-            raise _failed(lock, "convert")
+        ours = lock._turn == turn and _was_busy(lock)
+        if not ours or (delay := next(tries, None)) is None:
+            raise lock._engine.failure(status, "convert", lock)
         yield -delay
-        start_convert(lock, mode, flags, aside=aside)
+        turn = start_convert(lock, mode, flags, aside=aside)
 
 
 def unlocking(
@@ -180,7 +136,7 @@ def unlocking(
                 lock._bits |= _OVER
                 return
             if not _was_busy(lock) or (delay := next(tries, None)) is None:
-                raise _failed(lock, "unlock")
+                raise engine.failure(lock._status, "unlock", lock)
             yield -delay
         start_unlock(lock, invalidate=invalidate, aside=aside)
         begun = True
@@ -200,38 +156,41 @@ def _tries(lock: LockState, deadline: float | None) -> Generator[float, None, No
         pause = min(2 * pause, LAST_TRY)
 
 
-def _settling(lock: LockState, deadline: float | None, doing: str, *, doomed: bool) -> Flow:
-    """Wait for the operation's end; past the deadline cancel it and wait for the answer.
+def _settling(
+    lock: LockState, turn: int, deadline: float | None, doing: str, *, doomed: bool
+) -> Generator[float | None, None, int]:
+    """Wait for an operation's end; past the deadline cancel it and wait for the answer.
 
-    A grant that comes before the cancel counts. While locking is suspended no answer can come:
-    then the operation is left to the engine (and undone, if ``doomed``).
+    Returns its status: its own, though another thread has gone on with the lock by then.
+
+    A grant that comes before the cancel counts. While locking is suspended, or the node is dead
+    that should answer, no answer can come: then the operation is left to the engine (and undone,
+    if ``doomed``).
     """
     engine = lock._engine
-    while lock._op:
+    while lock._op and lock._turn == turn:
         left = None if deadline is None else deadline - engine.backend.now()
         if left is not None and left <= 0:
             break
         yield left
     else:
-        return
+        return lock._status_of(turn)
     engine.cancel(lock)
     look = FIRST_LOOK
-    while lock._op:
-        if engine.suspended():
+    while lock._op and lock._turn == turn:
+        if engine.suspended() or engine.unanswered(lock):
             engine.forsake(lock, doomed=doomed)
             raise _timed_out(lock, doing, Ending.LEFT)
         yield look
         look = min(2 * look, LAST_LOOK)
     # EDEADLK: a mark that deadlock_cancel() left on the lock (Linux 6.1 fs/dlm/lock.c,
     # dlm_user_deadlock(): DLM_IFL_DEADLOCK_CANCEL stays) makes this of every later cancel.
-    if lock._status in {-ECANCEL, -errno.EDEADLK}:
+    status = lock._status_of(turn)
+    if status in {-ECANCEL, -errno.EDEADLK}:
         raise _timed_out(lock, doing, Ending.CANCELLED)
+    return status
 
 
 def _timed_out(lock: LockState, doing: str, ending: Ending) -> LockTimedOutError:
     text = f"{doing} of {lock._name!r} in {lock.lockspace}: timed out; {ending.value}"
     return LockTimedOutError(text, ending, lock.lockspace, lock._name, lock._id or None)
-
-
-def _failed(lock: LockState, doing: str) -> Exception:
-    return lock._engine.failure(lock._status, doing, lock)

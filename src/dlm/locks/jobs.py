@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from dlm.ports import Device, DeviceWrite, Pending
 
@@ -41,40 +41,15 @@ class Job:
     Or, with ``told``, for none: that is called with what write(2) returned or raised.
     """
 
-    __slots__ = ("begun", "data", "lock", "op", "pending", "told")
+    # Class-wide until they are set, for one is made for every operation of a task.
+    begun = False
+    pending: Pending | None = None
+    told: Callable[[int, OSError | None], None] | None = None
 
-    def __init__(
-        self,
-        lock: LockState | None,
-        op: int,
-        data: bytes,
-        told: Callable[[int, OSError | None], None] | None = None,
-    ) -> None:
+    def __init__(self, lock: LockState | None, op: int, data: bytes) -> None:
         self.lock = lock
         self.op = op
         self.data = data
-        self.begun = False
-        self.pending: Pending | None = None
-        self.told = told
-
-
-class Jobs(Protocol):
-    """Where jobs are put; each goes to ``Engine.begin_job``, write(2), ``Engine.end_job``."""
-
-    def put(self, job: Job) -> None:
-        """Have a write made, after those that were put before."""
-
-    def later(self, job: Job) -> None:
-        """Have it made again in a little while."""
-
-    def wake(self) -> None:
-        """Look whether there is something to watch."""
-
-    def look(self) -> None:
-        """Take notice of writes that have returned meanwhile, where nobody else does."""
-
-    def end(self, patience: float) -> None:
-        """Make no more writes; one that sleeps goes on, and is waited for no longer than this."""
 
 
 class ThreadJobs:
@@ -89,7 +64,8 @@ class ThreadJobs:
         self._starting = threading.Lock()
         self._ended = False
         self._bell = -1
-        self._asleep = False
+        self._asleep = True
+        """Whether it is to be woken, or started, for a job to be made."""
         self.ident = 0
         """The thread's id."""
         self.after_batch: dict[Callable[[], None], None] = {}
@@ -98,7 +74,13 @@ class ThreadJobs:
     def put(self, job: Job) -> None:
         """Have a write made, after those that were put before."""
         self._jobs.append(job)
-        self.wake()
+        if self._asleep:
+            self.wake()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it makes writes, or sleeps in one."""
+        return not (self._asleep or self._ended)
 
     def later(self, job: Job) -> None:
         """Have it made again in a little while."""
@@ -144,7 +126,7 @@ class ThreadJobs:
             while not self._ended or self._jobs:
                 self._work()
                 if engine.watching:
-                    engine.collect_all()
+                    engine.collect()
                 if self.after_batch:
                     self._tell()
                 self._asleep = True
@@ -163,21 +145,22 @@ class ThreadJobs:
             os.close(bell)
 
     def _work(self) -> None:
-        engine, write, jobs = self._engine, self._device.write, self._jobs
+        begin, end = self._engine.begin_job, self._engine.end_job
+        write, jobs = self._device.write, self._jobs
         count = 0
         while jobs:
             count += 1
             if not count % BATCH and self.after_batch:
                 self._tell()
             job = jobs.popleft()
-            if not engine.begin_job(job):
+            if not begin(job):
                 continue
             try:
                 answer = write(job.data)
             except OSError as error:
-                engine.end_job(job, 0, error)
+                end(job, 0, error)
             else:
-                engine.end_job(job, answer, None)
+                end(job, answer, None)
 
     def _tell(self) -> None:
         calls, self.after_batch = self.after_batch, {}

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from dlm.abi.device import Command, pack_lock
-from dlm.locks import flows, space
+from dlm.locks import arguments, flows, space
 from dlm.locks.engine import Engine
 from dlm.locks.errors import LockError, NoLockError
 from dlm.locks.state import CONVERT, MODES, UNLOCK, Bit, LockState
@@ -25,6 +25,7 @@ _OVER, _VALUE_BLOCK, _PERSISTENT = int(Bit.OVER), int(Bit.VALUE_BLOCK), int(Bit.
 _SPECIAL = _VALUE_BLOCK | _PERSISTENT
 _CONVERT_FLAG = int(LockFlag.CONVERT)
 _CLOSED = -errno.EBADF
+_UNLOCKED = -EUNLOCK
 
 
 class Lock(LockState):
@@ -46,7 +47,7 @@ class Lock(LockState):
         """Convert the lock to another mode, and wait until that is granted.
 
         ``timeout`` in seconds; past it the conversion is cancelled. ``flags`` such as NOQUEUE,
-        QUECVT, NODLCKWT, CONVDEADLK (see ``demoted``), ALTPR, ALTCW. On every error but a lost or
+        QUECVT, NODLCKWT, CONVDEADLK (see ``demoted``). On every error but a lost or
         closed lockspace the lock is held in its old mode: ``DeadlockError``, ``WouldBlockError``,
         ``LockTimedOutError``, ``LockCancelledError``, ``LockBusyError`` (another thread is at it),
         ``NoLockError`` (it has ended).
@@ -55,17 +56,20 @@ class Lock(LockState):
         if mode.__class__ is LockMode and not flags:
             wanted, given = mode, 0
         else:
-            wanted, given = flows.checked_mode(mode), flows.checked_flags(flags)
+            wanted, given = (
+                arguments.checked_mode(mode),
+                arguments.checked_flags(flags, converts=True),
+            )
         aside = timeout is not None
         try:
             if aside or self._bits & _SPECIAL or self._mode is None:
-                flows.start_convert(self, wanted, given, aside=aside)
+                turn = flows.start_convert(self, wanted, given, aside=aside)
             else:
-                engine.start(self, CONVERT, wanted, given | _CONVERT_FLAG, aside=False)
+                turn = engine.start(self, CONVERT, wanted, given | _CONVERT_FLAG, aside=False)
             if not (self._op or self._status):
                 return
             deadline = None if timeout is None else engine.backend.now() + timeout
-            run(self, flows.converting(self, deadline, wanted, given, aside=aside))
+            run(self, flows.converting(self, turn, deadline, wanted, given, aside=aside))
         except LockError:
             raise
         except BaseException:
@@ -91,7 +95,7 @@ class Lock(LockState):
                     self._engine.start(self, UNLOCK, 0, 0, aside=False)
                 else:
                     flows.start_unlock(self, invalidate=invalidate, aside=False)
-                if self._status == -EUNLOCK and not self._op:
+                if self._status == _UNLOCKED and not self._op:
                     self._bits |= _OVER
                     return
                 begun = True
@@ -159,7 +163,7 @@ def adopt(
     value_block: bool,
 ) -> AnyLock:
     """Take over an orphan; see ``Lockspace.adopt``. Adopting is not held up by a stop."""
-    flags = space.adopt_flags(value_block=value_block)
+    flags = space.ADOPT_FLAGS
     while True:
         lock = kind(engine, name, _PERSISTENT | (_VALUE_BLOCK if value_block else 0))
         engine.add(lock._token, lock)

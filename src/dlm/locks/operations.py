@@ -10,11 +10,11 @@ import asyncio
 import errno
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
-from contextvars import Context
+from contextvars import Context, copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dlm.locks import flows
+from dlm.locks import arguments, flows
 from dlm.locks.errors import LockError
 from dlm.locks.state import MODES, REQUEST, Bit, LockState
 from dlm.terms import EUNLOCK, LockFlag, LockMode
@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 
 _NO_FLAGS = LockFlag(0)
 _OVER = int(Bit.OVER)
+_NEW, _PLAIN, _NOT_PLAIN = range(3)
 
 T = TypeVar("T")
+
+
+# Calling super() costs as much as what it is called for.
+_init_lock = LockState.__init__
+_init_future = asyncio.Future.__init__
 
 
 class Lock(LockState):
@@ -34,7 +40,7 @@ class Lock(LockState):
     __slots__ = ("_face", "_listeners")
 
     def __init__(self, face: Lockspace, name: bytes, bits: int) -> None:
-        super().__init__(face._engine, name, bits)
+        _init_lock(self, face._engine, name, bits)
         self._face = face
         self._listeners: list[_Listener] | None = None
 
@@ -42,8 +48,8 @@ class Lock(LockState):
         self, mode: LockMode, *, timeout: float | None = None, flags: LockFlag = _NO_FLAGS
     ) -> Operation[None]:
         """Convert the lock to another mode; to be awaited; see ``dlm.locks.Lock.convert``."""
-        given = flows.checked_flags(flags) if flags else 0
-        return _Conversion(self, timeout, flows.checked_mode(mode), given)
+        given = arguments.checked_flags(flags, converts=True) if flags else 0
+        return _Conversion(self, timeout, arguments.checked_mode(mode), given)
 
     def unlock(self, *, invalidate: bool = False, timeout: float | None = None) -> Operation[None]:
         """Unlock, after what is under way for the lock; to be awaited.
@@ -146,27 +152,30 @@ class Operation(asyncio.Future[T]):
     that is over and a grant that came first undone; at once while locking is suspended.
     """
 
-    def __init__(self, lock: Lock, answer: T, timeout: float | None) -> None:
-        face = lock._face
-        super().__init__(loop=face.loop)
-        self._face = face
+    __slots__ = ("_callback", "_context", "_lock", "_phase", "_timeout")
+
+    # Nearly every one is plain: it begins, its result comes, and that is that. What the others need
+    # is set when it is needed.
+    _deadline: float | None = None
+    _flow: flows.Flow | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _steps: Generator[Any, None, T] | None = None  # Any: what the loop is told
+    _drained: float = 0
+    _message: Any | None = None  # Any: as asyncio has it
+
+    def __init__(self, lock: Lock, timeout: float | None) -> None:
+        _init_future(self, loop=lock._face.loop)
         self._lock = lock
-        self._answer = answer
         self._timeout = timeout
-        self._begun = False
-        self._deadline: float | None = None
-        self._flow: flows.Flow | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._steps: Generator[Any, None, T] | None = None  # Any: what the loop is told
-        self._drained: float = 0
-        self._message: Any | None = None  # Any: as asyncio has it
+        self._phase = _NEW
+        self._callback: Callable[[Any], object] | None = None  # Any: this very class
 
     # ---- what each kind of operation is ----
 
     _doomed = True
     """Whether a cancelled one ends with the lock unlocked."""
-    _wanted: int | None = 0
-    """The status of success; None: the flow is to see to it."""
+    _wanted = 0
+    """The status of success."""
 
     def _begin(self) -> None:
         """Begin it, to be woken by ``wake``."""
@@ -176,54 +185,89 @@ class Operation(asyncio.Future[T]):
         """Return what is to be done from then on."""
         raise NotImplementedError
 
+    def _answer(self) -> T:
+        """Take note that it has succeeded; return what it was awaited for."""
+        raise NotImplementedError
+
     # ---- how it goes on ----
 
     def add_done_callback(
         self, callback: Callable[[Self], object], /, *, context: Context | None = None
     ) -> None:
         """Begin, for somebody waits now; else as any future's."""
-        if not self._begun:
-            self._go()
-        super().add_done_callback(callback, context=context)
-
-    def _go(self) -> None:
-        self._begun = True
-        self._deadline = self._face.deadline(self._timeout)
+        if self._phase != _NEW:
+            super().add_done_callback(callback, context=context)
+            return
+        # The first callback of a plain one is kept here: go_on() calls it with no turn of the
+        # loop in between, which would cost as much again as all that asyncio does for it.
+        self._phase = _PLAIN
+        self._callback = callback
+        self._context = copy_context() if context is None else context
         try:
             self._begin()
         except LockError as error:
+            self._leave_plain()
             self.set_exception(error)
             return
-        if not self._face._engine.threads:
-            self._face.watch()
-        if self._deadline is not None:
+        if self._timeout is not None:
+            self._deadline = self._lock._face.deadline(self._timeout)
             self.step()
+        face = self._lock._face
+        if face._beat is None:
+            face.begun()
+
+    def remove_done_callback(self, callback: Callable[[Self], object], /) -> int:
+        """Call it no more; return how many there were."""
+        removed = super().remove_done_callback(callback)
+        if self._callback is not None and self._callback == callback:
+            self._callback = None
+            removed += 1
+        return removed
+
+    def _leave_plain(self) -> None:
+        """Leave the first callback to the base too."""
+        self._phase = _NOT_PLAIN
+        if self._callback is not None:
+            super().add_done_callback(self._callback, context=self._context)
+            self._callback = None
 
     def wake(self) -> None:
         """Go on, in the loop; from any thread."""
-        self._face.woken(self)
+        face = self._lock._face
+        face._todo.append(self)
+        if not face._scheduled:
+            face._tell_loop()
 
     def go_on(self) -> None:
-        """The lock's operation has ended."""
-        if self.done():
-            return
+        """The lock's operation has ended; called by the loop itself, inside no task."""
         lock = self._lock
-        if self._drained:
+        if self._phase == _PLAIN and lock._status == self._wanted and not lock._op:
+            self.set_result(self._answer())
+            callback, self._callback = self._callback, None
+            if callback is not None:
+                try:
+                    self._context.run(callback, self)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as the loop does with callbacks
+                    text = f"Exception in callback {callback!r}"
+                    told = {"message": text, "exception": error, "future": self}
+                    lock._face.loop.call_exception_handler(told)
+        elif self.done():
+            return
+        elif self._drained:
             self._drain()
-        elif lock._status == self._wanted and not lock._op:  # as nearly all of them
-            if self._wanted:
-                lock._bits |= _OVER
-            self._stop_timer()
-            self.set_result(self._answer)
         else:
             self.step()
 
     def step(self) -> None:
         """Run the flow as far as it goes."""
-        engine, lock = self._face._engine, self._lock
+        lock = self._lock
+        engine, face = lock._engine, lock._face
         self._stop_timer()
         if self.done():
             return
+        self._leave_plain()
         if self._flow is None:
             self._flow = self._make_flow()
         try:
@@ -233,31 +277,33 @@ class Operation(asyncio.Future[T]):
                 if pauses or engine.watch(lock, self.wake):
                     break
         except StopIteration:
-            self.set_result(self._answer)
+            self.set_result(self._answer())
             return
         except LockError as error:
             self.set_exception(error)
             return
         if seconds is not None:
-            self._timer = self._face.loop.call_later(abs(seconds), self._look)
+            self._timer = face.loop.call_later(abs(seconds), self._look)
         if not engine.threads:
-            self._face.watch()
+            face.watch()
 
     def _look(self) -> None:
-        self._face._engine.jobs.look()
+        self._lock._engine.jobs.look()
         self.step()
 
     def cancel(self, msg: Any | None = None) -> bool:  # Any: as asyncio has it
         """Cancel it, in the kernel too; done once that is over."""
         if self.done():
             return False
-        if not self._begun:
+        if self._phase == _NEW:
+            self._phase = _NOT_PLAIN  # so that it never begins, whoever awaits it yet
             return super().cancel(msg=msg)
         if not self._drained:
             self._drained = flows.FIRST_LOOK
             self._message = msg
             self._stop_timer()
-            self._face._engine.forsake(self._lock, doomed=self._doomed)
+            self._leave_plain()
+            self._lock._engine.forsake(self._lock, doomed=self._doomed)
             self._drain()
         return True
 
@@ -266,12 +312,13 @@ class Operation(asyncio.Future[T]):
         self._stop_timer()
         if self.done():
             return
-        engine, lock = self._face._engine, self._lock
+        engine, lock = self._lock._engine, self._lock
         engine.jobs.look()
-        if engine.suspended() or not engine.watch(lock, self.wake):
+        hopeless = engine.suspended() or engine.unanswered(lock)
+        if hopeless or not engine.watch(lock, self.wake):
             super().cancel(msg=self._message)
             return
-        self._timer = self._face.loop.call_later(self._drained, self._drain)
+        self._timer = lock._face.loop.call_later(self._drained, self._drain)
         self._drained = min(2 * self._drained, flows.LAST_LOOK)
 
     # A coroutine as well: ``create_task`` and ``TaskGroup`` take no future.
@@ -299,37 +346,55 @@ class Operation(asyncio.Future[T]):
             self._timer = None
 
 
+_init_operation = Operation.__init__
+
+
 class _Conversion(Operation[None]):
     """A conversion of a lock."""
+
+    __slots__ = ("_flags", "_mode", "_turn")
 
     _doomed = False
 
     def __init__(self, lock: Lock, timeout: float | None, mode: LockMode, flags: int) -> None:
-        super().__init__(lock, None, timeout)
+        super().__init__(lock, timeout)
         self._mode = mode
         self._flags = flags
 
     def _begin(self) -> None:
-        flows.start_convert(self._lock, self._mode, self._flags, aside=True, wake=self.wake)
+        lock, mode, flags = self._lock, self._mode, self._flags
+        self._turn = flows.start_convert(lock, mode, flags, aside=True, wake=self.wake)
+
+    def go_on(self) -> None:
+        """As every operation; but of what another one has followed the flow knows the end."""
+        if self._lock._turn != self._turn:
+            self._leave_plain()
+        super().go_on()
 
     def _make_flow(self) -> flows.Flow:
-        return flows.converting(self._lock, self._deadline, self._mode, self._flags, aside=True)
+        lock, mode, flags = self._lock, self._mode, self._flags
+        return flows.converting(lock, self._turn, self._deadline, mode, flags, aside=True)
+
+    def _answer(self) -> None:
+        return None
 
 
 class _Unlocking(Operation[None]):
     """The end of a lock."""
 
+    __slots__ = ("_invalidate", "_started")
+
     _wanted = -EUNLOCK
 
     def __init__(self, lock: Lock, timeout: float | None, invalidate: bool) -> None:
-        super().__init__(lock, None, timeout)
+        _init_operation(self, lock, timeout)
         self._invalidate = invalidate
         self._started = False
 
     def _begin(self) -> None:
         lock = self._lock
-        flows.check_held(lock, "unlock")
         if lock._op:  # something is under way: the flow waits for it
+            flows.check_held(lock, "unlock")
             self.step()
         else:
             self._started = True
@@ -344,27 +409,36 @@ class _Unlocking(Operation[None]):
             aside=True,
         )
 
+    def _answer(self) -> None:
+        self._lock._bits |= _OVER
+
 
 class Request(Operation[Lock]):
     """A lock that is asked for: ``await`` it, or enter it with ``async with``."""
 
+    __slots__ = ("_flags", "_mode", "_persistent")
+
     def __init__(
         self, lock: Lock, timeout: float | None, mode: LockMode, flags: int, persistent: bool
     ) -> None:
-        super().__init__(lock, lock, timeout)
+        _init_operation(self, lock, timeout)
         self._mode = mode
         self._flags = flags
         self._persistent = persistent
-        if persistent:
-            self._wanted = None  # pinning is left to the flow
 
     def _begin(self) -> None:
-        engine, lock = self._face._engine, self._lock
-        engine.start(lock, REQUEST, self._mode, self._flags, aside=True, wake=self.wake)
+        lock = self._lock
+        if self._persistent:  # pinning is left to the flow
+            self._leave_plain()
+        wake = self.wake
+        lock._engine.start(lock, REQUEST, self._mode, self._flags, aside=True, wake=wake)
 
     def _make_flow(self) -> flows.Flow:
         persistent = self._persistent
         return flows.requesting(self._lock, self._deadline, persistent=persistent, aside=True)
+
+    def _answer(self) -> Lock:
+        return self._lock
 
     async def __aenter__(self) -> Lock:
         return await self

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Protocol
 
 from dlm.abi.device import Command, LockRequest, pack_lock, unpack_result
+from dlm.locks.arguments import RISKY, harm, harm_of_unlock
 from dlm.locks.errors import failure, usage
 from dlm.terms import (
     EUNLOCK,
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from dlm.locks.engine import Engine
     from dlm.locks.jobs import Job
 
-_PERSISTENT, _ORPHAN = int(LockFlag.PERSISTENT), int(LockFlag.ORPHAN)
+_ORPHAN = int(LockFlag.ORPHAN)
 _CONVERT, _CANCEL = int(LockFlag.CONVERT), int(LockFlag.CANCEL)
+_OVERTAKES = _CANCEL | int(LockFlag.FORCEUNLOCK)
 _LOCK, _UNLOCK = int(Command.LOCK), int(Command.UNLOCK)
+_UNLOCKED = -EUNLOCK
 _NO_FLAGS, _NO_ID = StatusFlag(0), LockId(0)
-NOT_PLAIN = _CONVERT | _ORPHAN | _PERSISTENT
+NOT_PLAIN = _CONVERT | _ORPHAN | RISKY
 """Flags with which a LOCK is not simply a new request."""
 
 
@@ -45,18 +48,19 @@ class Completion:
     where one came.
     """
 
-    __slots__ = ("_desk", "_op", "callback", "done", "flags", "lock_id", "status", "value")
+    __slots__ = ("_desk", "callback", "done", "flags", "lock_id", "status", "value")
 
     _job: Job | None = None
     _wake: Callable[[], None] | None = None
 
-    def __init__(self, desk: Desk, callback: Callable[[Completion], None] | None) -> None:
+    def __init__(
+        self, desk: Desk, callback: Callable[[Completion], None] | None, lock_id: LockId = _NO_ID
+    ) -> None:
         self._desk = desk
-        self._op = 1
         self.done = False
         self.callback = callback
         self.status = 0
-        self.lock_id = _NO_ID
+        self.lock_id = lock_id
         self.flags = _NO_FLAGS
         self.value: bytes | None = None
 
@@ -66,7 +70,12 @@ class Completion:
         Reads results as ``dispatch()`` does, but calls no callback.
         """
         self._desk.wait(self, timeout)
-        return not self._op
+        return self.done
+
+    @property
+    def _op(self) -> int:
+        """As a lock's: 0 when it has ended."""
+        return not self.done
 
     def __repr__(self) -> str:
         said = f"status {self.status}" if self.done else "not yet done"
@@ -108,11 +117,14 @@ class Desk(Protocol):
 class RawLock:
     """A lock of the low level: its requests complete in the order in which they were made."""
 
-    __slots__ = ("_fresh", "_id", "_more", "_owner", "_token", "_waiting")
+    __slots__ = ("_fresh", "_id", "_more", "_name", "_owner", "_token", "_waiting")
 
-    def __init__(self, owner: RawLocks, token: int, completion: Completion | None) -> None:
+    def __init__(
+        self, owner: RawLocks, token: int, name: bytes, completion: Completion | None
+    ) -> None:
         self._owner = owner
         self._token = token
+        self._name = name
         self._id = 0
         self._fresh = True
         self._waiting = completion
@@ -120,7 +132,7 @@ class RawLock:
 
     def expect(self, completion: Completion) -> None:
         """Wait for the completion of one more request."""
-        self._owner.expected += 1
+        self._owner._op += 1
         if self._waiting is None:
             self._waiting = completion
         elif self._more is None:
@@ -130,7 +142,7 @@ class RawLock:
 
     def expect_not(self, completion: Completion) -> None:
         """The last request that was expected to complete was refused."""
-        self._owner.expected -= 1
+        self._owner._op -= 1
         if self._waiting is completion:
             self._waiting = None
         elif self._more and self._more[-1] is completion:
@@ -143,28 +155,33 @@ class RawLock:
         if bast_mode:
             self._owner.blocked.append((lock_id, bast_mode))
             return
+        owner, completion = self._owner, self._waiting
+        desk = owner.desk
         self._id = lock_id
-        if status and (status == -EUNLOCK or self._fresh):
-            self._owner.drop(self)
+        if status and (status == _UNLOCKED or self._fresh):
+            desk.drop(self._token)
+            if owner.by_id.get(lock_id) is self:
+                del owner.by_id[lock_id]
         self._fresh = False
-        completion = self._waiting
         if completion is None:
             return
         self._waiting = self._more.popleft() if self._more else None
-        owner = self._owner
-        owner.expected -= 1
+        owner._op -= 1
         completion.status = status
         completion.lock_id = lock_id  # type: ignore[assignment]  # a LockId is its number
         if flags:
             completion.flags = StatusFlag(flags)
-        completion.value = value
-        completion._op = 0
+        if value is not None:
+            completion.value = value
         completion.done = True
         if completion.callback is not None:
             owner.completed.append(completion)
-        desk = owner.desk
         if desk.led is not None or desk.followers:
             desk.tell(completion)
+
+    def _asks(self) -> bool:
+        """Say whether an answer is out."""
+        return self._waiting is not None
 
     def _lose(self, status: int) -> None:
         """No result will come any more."""
@@ -217,11 +234,10 @@ class Prepared:
         if self._new:
             raw._id = answer
             completion.lock_id = LockId(answer)
-            if completion._op or not completion.status:  # else it has ended already
+            if not (completion.done and completion.status):  # else it has ended already
                 self._owner.by_id[answer] = raw
         if not self._completes:
             raw._fresh = False
-            completion._op = 0
             completion.done = True
         return completion
 
@@ -229,7 +245,7 @@ class Prepared:
         """Take note that the write was refused, or never made."""
         if self._new:
             self._owner.desk.drop(self._raw._token)
-        if self._completes and self.completion._op:
+        if self._completes and not self.completion.done:
             self._raw.expect_not(self.completion)
 
 
@@ -239,19 +255,13 @@ class RawLocks:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.by_id: dict[int, RawLock] = {}
-        self.expected = 0
-        """Requests that have not completed."""
+        self._op = 0
+        """Requests that have not completed: what a dispatch waits for."""
         self.completed: deque[Completion] = deque()
         """Completions whose callbacks are to be called."""
         self.blocked: deque[tuple[int, int]] = deque()
         """Blocking ASTs that have come: lock id, mode."""
         self.on_blocking: Callable[[LockId, LockMode], None] | None = None
-
-    def drop(self, raw: RawLock) -> None:
-        """Forget a lock that has ended."""
-        self.desk.drop(raw._token)
-        if self.by_id.get(raw._id) is raw:
-            del self.by_id[raw._id]
 
     def prepare(
         self, request: LockRequest, callback: Callable[[Completion], None] | None = None
@@ -262,7 +272,14 @@ class RawLocks:
         """
         if request.command not in {_LOCK, _UNLOCK}:
             raise usage(f"command {request.command} is no LOCK or UNLOCK", self.desk.name)
-        if request.command == _LOCK and not request.flags & _CONVERT:
+        converts = bool(request.flags & _CONVERT)
+        if request.command == _LOCK:
+            why = harm(request.flags, converts=converts)
+        else:
+            why = harm_of_unlock(request.flags)
+        if why:
+            raise usage(why, self.desk.name, request.name)
+        if request.command == _LOCK and not converts:
             return self._prepare_new(request, callback)
         raw = self.by_id.get(request.lock_id)
         if raw is None:
@@ -275,16 +292,10 @@ class RawLocks:
     def _prepare_new(
         self, request: LockRequest, callback: Callable[[Completion], None] | None
     ) -> Prepared:
-        flags = request.flags
-        if flags & _PERSISTENT and not flags & _ORPHAN:
-            # Killed while it waits, it would be a dead entry of the orphan list, and a later purge
-            # would crash the kernel (Linux 6.1 fs/dlm/user.c, lock.c, dlm_clear_proc_locks()).
-            text = "PERSISTENT on a new request: convert it to its own mode once it is granted"
-            raise usage(text, self.desk.name, request.name)
         if len(request.name) > RESOURCE_NAME_MAX:
             text = f"a resource's name has at most {RESOURCE_NAME_MAX} bytes"
             raise usage(text, self.desk.name, request.name)
-        raw = RawLock(self, self.desk.next_token(), None)
+        raw = RawLock(self, self.desk.next_token(), request.name, None)
         prepared = Prepared(self, raw, request, callback)
         self.desk.add(raw._token, raw)
         return prepared
@@ -295,8 +306,10 @@ class RawLocks:
         """Write a request of ``engine``'s, whose desk this is; see ``Lockspace.submit``."""
         raw = self.by_id.get(request.lock_id)
         if raw is not None and raw._waiting is not None:
+            if request.command == _UNLOCK and request.flags & _OVERTAKES:
+                self._check_answered(engine, raw)
             # It may have ended without our knowing: since 6.10 its id is then free for others.
-            engine.collect_all()
+            engine.collect()
         prepared = self.prepare(request, callback)
         try:
             answer = engine.write(prepared.data, "submit")
@@ -305,6 +318,11 @@ class RawLocks:
             raise
         completion = prepared.written(answer)
         return completion.lock_id, completion
+
+    def _check_answered(self, engine: Engine, raw: RawLock) -> None:
+        if not engine.answered(raw._name):
+            doing = f"CANCEL or FORCEUNLOCK of lock {raw._id}, which no node has answered yet,"
+            raise failure(-errno.EBUSY, doing, self.desk.name, raw._name, raw._id)
 
     def make_calls(self) -> None:
         """Call the callbacks of what has come."""

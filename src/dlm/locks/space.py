@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dlm.abi.device import (
     VERSION,
@@ -25,8 +27,9 @@ from dlm.abi.device import (
 from dlm.abi.texts import directory_name
 from dlm.locks.engine import Engine
 from dlm.locks.errors import LockBusyError, LockError, NoLockspaceError, usage
-from dlm.locks.state import NO_VALUE, LockState
-from dlm.ports import Backend, Device, DeviceWrite, Pending
+from dlm.locks.probes import NO_ANSWER, wait_answered
+from dlm.locks.state import NO_VALUE
+from dlm.ports import Backend, Device, DeviceClose, DeviceWrite, Pending
 from dlm.record import Record
 from dlm.terms import (
     LOCKSPACE_NAME_MAX,
@@ -38,6 +41,9 @@ from dlm.terms import (
     LockStatus,
     ReleaseFlag,
 )
+
+if TYPE_CHECKING:
+    from dlm.abi.debugfs import ResourceEntry
 
 DEFAULT = "default"
 """The lockspace that programs of libdlm share which name none."""
@@ -137,6 +143,53 @@ def _begin(backend: Backend, name: str, request: LockspaceRequest) -> Pending:
     return pending
 
 
+# ---- close -------------------------------------------------------------------------------------
+
+
+def close(engine: Engine) -> None:
+    """Close the file of an engine that is shut, once what was asked on it has been answered.
+
+    Where a node does not answer that may be dead, the file stays open until it does or the
+    lockspace has recovered, and this returns before that.
+    """
+    if not engine.threads or wait_answered(engine, NO_ANSWER):
+        engine.device.close()
+    else:
+        _close_aside(engine, None, lambda _: None)
+
+
+def close_aside(engine: Engine, told: Callable[[OSError | None], None]) -> None:
+    """Do that where nobody has to wait for it; ``told`` is called in a thread."""
+    _close_aside(engine, NO_ANSWER, told)
+
+
+def _close_aside(
+    engine: Engine, seconds: float | None, told: Callable[[OSError | None], None]
+) -> None:
+    def run() -> None:
+        error = None
+        try:
+            if not wait_answered(engine, seconds):
+                told(None)
+                wait_answered(engine, None)
+            engine.device.close()
+        except OSError as caught:
+            error = caught
+        told(error)
+
+    name = f"dlm-locks close {engine.name}"
+    threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def close_within(engine: Engine, timeout: float) -> bool:
+    """Do that; False when it takes longer than the timeout, it then goes on by itself."""
+    if not engine.threads:
+        return engine.device.submit(DeviceClose(), detached=True).wait(timeout)
+    done = threading.Event()
+    close_aside(engine, lambda _: done.set())
+    return done.wait(timeout)
+
+
 def refusal(error: OSError, doing: str, name: str) -> LockError:
     """Return the exception for what ended a create or release."""
     number = error.errno or errno.EIO
@@ -151,18 +204,9 @@ def refusal(error: OSError, doing: str, name: str) -> LockError:
 
 def orphans(engine: Engine) -> list[Orphan]:
     """Return the orphans of a lockspace on this node, in the kernel's order."""
-    from dlm.abi.debugfs import parse_all  # noqa: PLC0415 - a tenth of the import of dlm.locks
-
-    path = f"debug/dlm/{directory_name(engine.name)}_all"
-    try:
-        listed = engine.backend.read_attribute(path)
-    except OSError as error:
-        number = error.errno or errno.EIO
-        text = f"read {path}: {os.strerror(number)}; debugfs lists the locks, is it mounted?"
-        raise LockError(number, text, engine.name) from error
     ours = {entry._id for entry in engine.entries()}
     found = []
-    for resource in parse_all(listed):
+    for resource in _listed(engine):
         for entry in resource.locks:
             certain = bool(entry.flags & InternalFlag.USER)
             if (
@@ -176,6 +220,18 @@ def orphans(engine: Engine) -> list[Orphan]:
                 lock_id = LockId(entry.lock_id)
                 found.append(Orphan(resource.name, mode, lock_id, entry.pid, certain))
     return found
+
+
+def _listed(engine: Engine) -> list[ResourceEntry]:
+    from dlm.abi.debugfs import parse_all  # noqa: PLC0415 - a tenth of the import of dlm.locks
+
+    path = f"debug/dlm/{directory_name(engine.name)}_all"
+    try:
+        return parse_all(engine.backend.read_attribute(path))
+    except OSError as error:
+        number = error.errno or errno.EIO
+        text = f"read {path}: {os.strerror(number)}; debugfs lists the locks, is it mounted?"
+        raise LockError(number, text, engine.name) from error
 
 
 def purge_request(backend: Backend, nodeid: int, pid: int) -> bytes:
@@ -196,16 +252,25 @@ def purge_request(backend: Backend, nodeid: int, pid: int) -> bytes:
 
 
 def deadlock_request(engine: Engine, lock_id: int) -> bytes:
-    """Return the bytes of a cancel as a deadlock's victim; EINVAL for what waits for nothing."""
+    """Return the bytes of a cancel as a deadlock's victim; EINVAL for what waits on no queue.
+
+    What still waits for a node's answer is on none, and must not be cancelled (see ``Probe``).
+    """
     if not 0 < lock_id < 1 << 32:
         raise usage(f"{lock_id} is no lock id", engine.name)
-    for entry in engine.entries():
-        if isinstance(entry, LockState) and entry._id == lock_id and not entry._op:
-            raise usage(f"lock {lock_id} waits for nothing", engine.name, entry._name)
-    return pack_lock(Command.DEADLOCK, 0, 0, lock_id, 0, NO_VALUE, b"")
+    for resource in _listed(engine):
+        for entry in resource.locks:
+            if (
+                entry.lock_id == lock_id
+                and not entry.flags & InternalFlag.MASTER_COPY
+                and entry.status != LockStatus.GRANTED
+                and not entry.wait_type
+            ):
+                return pack_lock(Command.DEADLOCK, 0, 0, lock_id, 0, NO_VALUE, b"")
+    raise usage(f"lock {lock_id} of this node waits on no queue", engine.name)
 
 
-def adopt_flags(*, value_block: bool) -> int:
-    """Return the flags that a lock is adopted with."""
-    flags = LockFlag.ORPHAN | LockFlag.PERSISTENT
-    return int(flags | LockFlag.VALBLK if value_block else flags)
+# No VALBLK: the orphan may have no value block (see ``dlm.locks.arguments.harm``). The lock's next
+# conversion makes it one.
+ADOPT_FLAGS = int(LockFlag.ORPHAN | LockFlag.PERSISTENT)
+"""The flags that a lock is adopted with."""

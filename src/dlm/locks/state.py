@@ -11,6 +11,7 @@ is made under the engine's mutex, or by the one thread whose operation is under 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from enum import IntFlag
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ _CONVDEADLK, _ALTPR = int(LockFlag.CONVDEADLK), int(LockFlag.ALTPR)
 MODES = tuple(LockMode)
 _NOT_PLAIN = int(Bit.VALUE_BLOCK | Bit.DEMOTED | Bit.ALTERNATIVE | Bit.CANCEL_OUT | Bit.DOOMED)
 _WATCHED = int(Bit.WATCHED)
+_UNLOCKED = -EUNLOCK
 _NL, _CW, _PR, _PW, _EX = (MODES[number] for number in (0, 2, 3, 4, 5))
 
 
@@ -73,6 +75,7 @@ class LockState:
 
     __slots__ = (
         "_asked",
+        "_before",
         "_bits",
         "_blocking",
         "_callback",
@@ -85,6 +88,7 @@ class LockState:
         "_sent",
         "_status",
         "_token",
+        "_turn",
         "_value",
         "_wake",
     )
@@ -99,7 +103,7 @@ class LockState:
         self._op = NOTHING
         self._asked = 0
         self._sent = 0
-        self._status = 0
+        self._status = self._before = self._turn = 0
         self._value = NO_VALUE
         self._blocking = 0
         self._job: Job | None = None
@@ -214,6 +218,12 @@ class LockState:
             return _IVVALBLK
         return 0
 
+    def _status_of(self, turn: int) -> int:
+        """Return how an operation ended, though another thread has begun the next one since."""
+        if self._turn == turn:
+            return self._status
+        return self._before if self._turn == turn + 1 else -errno.EBUSY
+
     # ---- results, under the engine's mutex ------------------------------------------------------
 
     def _took(
@@ -231,10 +241,13 @@ class LockState:
             if self._bits & _WATCHED:
                 self._bits &= ~_WATCHED
                 engine.watching -= 1
-            if self._wake is not None or engine.led is not None or engine.followers:
+            if engine.led is not None or engine.followers:
                 engine.tell(self)
+            elif (wake := self._wake) is not None:
+                self._wake = None
+                wake()
             return
-        if status == -EUNLOCK and op == UNLOCK and not self._bits & _NOT_PLAIN:
+        if status == _UNLOCKED and op == UNLOCK and not self._bits & _NOT_PLAIN:
             engine = self._engine
             engine.drop(self._token)
             self._over()
@@ -243,8 +256,11 @@ class LockState:
             if self._bits & _WATCHED:
                 self._bits &= ~_WATCHED
                 engine.watching -= 1
-            if self._wake is not None or engine.led is not None or engine.followers:
+            if engine.led is not None or engine.followers:
                 engine.tell(self)
+            elif (wake := self._wake) is not None:
+                self._wake = None
+                wake()
             return
         if bast_mode:
             self._blocking = max(self._blocking, bast_mode)
@@ -255,7 +271,7 @@ class LockState:
             self._id = lock_id
         if not status:
             self._granted(flags, value)
-        elif status == -EUNLOCK or self._op == REQUEST:
+        elif status == _UNLOCKED or self._op == REQUEST:
             self._engine.forget(self)
         elif self._sent & _CONVDEADLK and self._bits & _CANCELLING:
             # Demoted to NL while it waited, and cancelled: no flag of the result tells (Linux 6.1
@@ -265,6 +281,10 @@ class LockState:
             self._ended(status)
         else:
             self._engine.settled(self)
+
+    def _asks(self) -> bool:
+        """Say whether the answer to a request or conversion is out."""
+        return self._op in {REQUEST, CONVERT}
 
     def _lose(self, status: int) -> None:
         """The file is closed or lost, and with it the lock."""

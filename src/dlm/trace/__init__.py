@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dlm.trace.compare import Difference
 from dlm.trace.format import Header, Line, Operation, Trace, TraceError, dump, dumps, load, loads
-from dlm.trace.player import Machines, Patience, Result
 from dlm.trace.running import Recorder, Report, record, replay
+from dlm.trace.stage import Machines, Patience, Result
 
 __all__ = [
     "Header",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from dlm.errors import errno_name
 from dlm.ports import (
@@ -23,64 +23,12 @@ from dlm.ports import (
     DeviceWrite,
     OpenFlags,
     Pending,
-    Uevent,
-    UeventSource,
     WriteAttribute,
 )
 from dlm.trace.format import ASYNC, REFERENCE, Operation, TraceError
+from dlm.trace.stage import OK, Machines, Patience, Result, Stage
 
-Result = dict[str, Any]
-"""What an operation adds to its line.  Any: each key has its own type (docs/traces.md)."""
-
-
-class Machines(Protocol):
-    """What is done to nodes from outside; nodes have numbers from 1 here."""
-
-    def crash(self, node: int) -> None:
-        """Cut a node's power."""
-
-    def boot(self, node: int) -> Backend:
-        """Let it boot again; return a process on it."""
-
-    def partition(self, first: int, second: int) -> None:
-        """Let nothing travel between two nodes."""
-
-    def heal(self, first: int, second: int) -> None:
-        """Let it travel again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds, of the backends' own clock, that are waited at most."""
-
-    wait: float = 300.0
-    """For the return of a call: a node that leaves may wait three minutes for its peers."""
-    pending: float = 0.5
-    """For a call that is said to sleep to show that it does not."""
-    uevent: float = 2.0
-    """For a kernel event."""
-    settle: float = 10.0
-    """For everything to come to rest."""
-    quiet: float = 0.3
-    """That nothing has changed for, when everything is at rest."""
-
-
-_STEP = 0.1
-_TRAVEL = 0.01
-_AT_REST = frozenset({b"0\n", b"55\n", b"ff\n"})  # what recover_status says between recoveries
 _FLAGS = {"rdonly": 0, "wronly": 1, "rdwr": 2, "nonblock": int(OpenFlags.NONBLOCK)}
-_OK: Result = {"ok": True}
-
-
-class _Node:
-    """A node: its first process, those that were named, its events."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.up = True
-        self.processes: dict[str, Backend] = {}
-        self.source: UeventSource | None = None
-        self.events: list[Uevent] = []
 
 
 @dataclass(slots=True)
@@ -115,14 +63,9 @@ class Player:
     ) -> None:
         self.saved: dict[str, int] = {}
         """Values that operations have saved."""
-        self._nodes = [_Node(backend) for backend in backends]
-        self._machines = machines
-        self._uevents = uevents
-        self._patience = patience or Patience()
+        self.stage = Stage(backends, machines, patience or Patience(), uevents=uevents)
         self._files: dict[tuple[int, str], _File] = {}
         self._begun: dict[tuple[int, str], _Begun] = {}
-        for node in self._nodes:
-            self._subscribe(node)
         self._do: dict[str, Callable[[Operation], Result]] = {
             "mkdir": self._mkdir,
             "rmdir": self._rmdir,
@@ -139,12 +82,12 @@ class Player:
             "exit": self._exit,
             "wait": self._wait,
             "pending": self._pending,
-            "uevent": self._uevent,
+            "uevent": self.stage.uevent,
             "settle": self._settle,
-            "crash": self._crash,
+            "crash": self.stage.crash,
             "boot": self._boot,
-            "partition": self._partition,
-            "heal": self._heal,
+            "partition": self.stage.partition,
+            "heal": self.stage.heal,
         }
 
     def perform(self, operation: Operation) -> Result:
@@ -164,12 +107,6 @@ class Player:
             self.saved[operation["save"]] = result["ret"]
         return result
 
-    def pace(self) -> None:
-        """Let every node's kernel do what it does between two operations of a program."""
-        # A real one needs no leave. The emulator's clock stands still until it is told: at once is
-        # enough for one node, several need the time that their messages travel.
-        self._awake().pause(0.0 if len(self._nodes) == 1 else _TRAVEL)
-
     def begun(self, operation: Operation) -> Operation | None:
         """Return the operation that a wait is for, None when there is none."""
         found = self._find(self._begun, operation, "async")
@@ -178,38 +115,17 @@ class Player:
     def close(self) -> None:
         """End: close what is open; a call that sleeps goes on."""
         for file in self._files.values():
-            if not any(file.backend is node.backend for node in self._nodes):
+            if not any(file.backend is node.backend for node in self.stage.nodes):
                 continue  # it goes with its process
             try:
                 file.device.submit(DeviceClose(), detached=True).close()
             except OSError:
                 continue  # closed already
-        for node in self._nodes:
-            if node.source is not None:
-                node.source.close()
-            for process in node.processes.values():
-                process.close()
+        self.stage.close()
         for begun in self._begun.values():
             begun.pending.close()
 
-    # ---- who ------------------------------------------------------------------------------------
-
-    def _node(self, operation: Operation) -> _Node:
-        number: int = operation.get("node", 1)
-        return self._nodes[number - 1]
-
-    def _awake(self) -> Backend:
-        """Return a process on a node that has power."""
-        return next((node for node in self._nodes if node.up), self._nodes[0]).backend
-
-    def _process(self, operation: Operation) -> Backend:
-        node = self._node(operation)
-        name = operation.get("process")
-        if name is None:
-            return node.backend
-        if name not in node.processes:
-            node.processes[name] = node.backend.spawn_process()
-        return node.processes[name]
+    # ---- what names mean ------------------------------------------------------------------------
 
     def _find(self, table: dict[tuple[int, str], Any], operation: Operation, key: str) -> Any:
         # Any: what the table holds. A name is a node's own; without "node" another's will do.
@@ -234,32 +150,32 @@ class Player:
     # ---- trees ----------------------------------------------------------------------------------
 
     def _mkdir(self, operation: Operation) -> Result:
-        self._process(operation).make_directory(operation["path"])
-        return _OK
+        self.stage.process(operation).make_directory(operation["path"])
+        return OK
 
     def _rmdir(self, operation: Operation) -> Result:
-        self._process(operation).remove_directory(operation["path"])
-        return _OK
+        self.stage.process(operation).remove_directory(operation["path"])
+        return OK
 
     def _put(self, operation: Operation) -> Result:
-        backend = self._process(operation)
+        backend = self.stage.process(operation)
         value = self._content(operation, backend)
         return {"ret": backend.write_attribute(operation["path"], value)}
 
     def _get(self, operation: Operation) -> Result:
-        return _shape_get(self._process(operation).read_attribute(operation["path"]))
+        return _shape_get(self.stage.process(operation).read_attribute(operation["path"]))
 
     def _list(self, operation: Operation) -> Result:
-        return {"names": sorted(self._process(operation).list_directory(operation["path"]))}
+        return {"names": sorted(self.stage.process(operation).list_directory(operation["path"]))}
 
     def _mode(self, operation: Operation) -> Result:
-        status = self._process(operation).stat(operation["path"])
+        status = self.stage.process(operation).stat(operation["path"])
         return {"mode": f"{status.mode & 0o7777:04o}"}
 
     # ---- devices --------------------------------------------------------------------------------
 
     def _open(self, operation: Operation) -> Result:
-        backend = self._process(operation)
+        backend = self.stage.process(operation)
         flags = OpenFlags.RDWR | OpenFlags.NONBLOCK
         if "flags" in operation:
             flags = OpenFlags(0)
@@ -267,7 +183,7 @@ class Player:
                 flags |= OpenFlags(_FLAGS[name.lower()])
         device = backend.open_device(operation["device"], flags=flags)
         self._files[operation.get("node", 1), operation["as"]] = _File(device, backend)
-        return _OK
+        return OK
 
     def _write(self, operation: Operation) -> Result:
         file = self._file(operation)
@@ -289,16 +205,16 @@ class Player:
 
     def _close(self, operation: Operation) -> Result:
         self._file(operation).device.close()
-        return _OK
+        return OK
 
     def _exit(self, operation: Operation) -> Result:
-        node, name = self._node(operation), operation.get("process")
+        node, name = self.stage.node(operation), operation.get("process")
         if name is None:  # the first process lives on, without files
             for file in self._files_of(node.backend):
                 file.device.close()
         elif name in node.processes:
             node.processes.pop(name).close()
-        return _OK
+        return OK
 
     def _files_of(self, backend: Backend) -> list[_File]:
         found = [file for file in self._files.values() if file.backend is backend]
@@ -338,7 +254,7 @@ class Player:
 
     def _submit(self, do: str, operation: Operation) -> tuple[Pending, Callable[[Any], Result]]:
         if do == "put":
-            backend = self._process(operation)
+            backend = self.stage.process(operation)
             call = WriteAttribute(operation["path"], self._content(operation, backend))
             return backend.submit(call, detached=True), _shape_ret
         if do == "exit":
@@ -352,7 +268,7 @@ class Player:
         return file.device.submit(DeviceClose(), detached=True), _shape_ok
 
     def _begin_exit(self, operation: Operation) -> Pending:
-        node, name = self._node(operation), operation.get("process")
+        node, name = self.stage.node(operation), operation.get("process")
         backend = node.backend if name is None else node.processes.pop(name, None)
         if backend is None:
             return _All([])
@@ -368,7 +284,7 @@ class Player:
 
     def _wait(self, operation: Operation) -> Result:
         begun = self._call(operation)
-        if not begun.pending.wait(self._patience.wait):
+        if not begun.pending.wait(self.stage.patience.wait):
             return {"pending": True}
         result = begun.shape(begun.pending.result())
         if "save" in begun.operation and "ret" in result:
@@ -376,93 +292,22 @@ class Player:
         return result
 
     def _pending(self, operation: Operation) -> Result:
-        return {"pending": not self._call(operation).pending.wait(self._patience.pending)}
+        return {"pending": not self._call(operation).pending.wait(self.stage.patience.pending)}
 
-    # ---- events, rest ---------------------------------------------------------------------------
-
-    def _subscribe(self, node: _Node) -> None:
-        if self._uevents:
-            node.source = node.backend.uevents()
-
-    def _uevent(self, operation: Operation) -> Result:
-        node = self._node(operation)
-        if node.source is None:
-            raise TraceError("events were not asked for when the recording began")
-        backend = node.backend
-        deadline = backend.now() + self._patience.uevent
-        while not node.events:
-            if not node.source.wait(max(0.0, deadline - backend.now())):
-                raise OSError(errno.EAGAIN, "no event has come")
-            node.events += [each for each in node.source.read_nowait() if _concerns_dlm(each)]
-        event = node.events.pop(0)
-        env = [f"{key}={value}" for key, value in event.env if key != "SEQNUM"]
-        return {"header": event.header, "env": env}
+    # ---- everything -----------------------------------------------------------------------------
 
     def _settle(self, operation: Operation) -> Result:
         del operation
-        waited = quiet = 0.0
-        before: object = None
-        while waited < self._patience.settle and quiet < self._patience.quiet:
-            self._awake().pause(_STEP)
-            waited += _STEP
-            moving, now = self._look()
-            quiet = quiet + _STEP if now == before and not moving else 0.0
-            before = now
-        return _OK
-
-    def _look(self) -> tuple[bool, object]:
-        """Say whether a recovery is under way, and return what changes when something moves."""
-        seen: list[object] = [begun.pending.done() for begun in self._begun.values()]
-        moving = False
-        for node in self._nodes:
-            try:
-                for name in node.backend.list_directory("dlm"):
-                    status = node.backend.read_attribute(f"dlm/{name}/recover_status")
-                    moving = moving or status not in _AT_REST
-                    seen.append((name, status))
-                seen.append(tuple(node.backend.misc_devices()))
-            except OSError as error:  # a node without power, a lockspace that goes
-                seen.append(error.errno)
-        return moving, seen
-
-    # ---- from outside ---------------------------------------------------------------------------
-
-    def _outside(self) -> Machines:
-        if self._machines is None:
-            raise TraceError("crash, boot, partition and heal need machines that can be told so")
-        return self._machines
-
-    def _crash(self, operation: Operation) -> Result:
-        self._outside().crash(operation["node"])
-        node = self._node(operation)
-        node.up = False
-        node.processes.clear()
-        node.events.clear()
-        return _OK
+        return self.stage.settle([begun.pending.done for begun in self._begun.values()])
 
     def _boot(self, operation: Operation) -> Result:
         number = operation["node"]
-        node = self._nodes[number - 1] = _Node(self._outside().boot(number))
         self._files = {k: v for k, v in self._files.items() if k[0] != number}
-        self._subscribe(node)
-        return _OK
-
-    def _partition(self, operation: Operation) -> Result:
-        self._outside().partition(*operation["between"])
-        return _OK
-
-    def _heal(self, operation: Operation) -> Result:
-        self._outside().heal(*operation["between"])
-        return _OK
-
-
-def _concerns_dlm(event: Uevent) -> bool:
-    """Say whether an event is of a lockspace or its device; a machine has many others."""
-    return "@/kernel/dlm/" in event.header or "/misc/dlm" in event.header
+        return self.stage.boot(operation)
 
 
 def _shape_ok(_: object) -> Result:
-    return _OK
+    return OK
 
 
 def _shape_ret(value: int) -> Result:

@@ -24,7 +24,8 @@ from dlm.trace.format import (
     check,
     request_of,
 )
-from dlm.trace.player import Machines, Patience, Player, Result
+from dlm.trace.player import Player
+from dlm.trace.stage import Machines, Patience, Result
 
 _MOVES = frozenset({"put", "write", "close", "exit", "heal", "boot", "rmdir", "wait"})
 """Operations after which a kernel may go on by itself."""
@@ -70,6 +71,8 @@ class Recorder:
         check(operation, nodes=self.header.nodes, names=self._names)
         request = request_of(operation)
         result = self._player.perform(request)
+        if request["do"] in _MOVES:
+            self._player.stage.pace()
         line = {**request, **result}
         self._lines.append(Line(len(self._lines) + 2, line))
         self._keep(line)
@@ -161,7 +164,7 @@ def replay(
                 raise TraceError(f"{trace.name}:{line.number}: {error}") from error
             _save_recorded(player, operation, about, got)
             if operation["do"] in _MOVES:
-                player.pace()
+                player.stage.pace()
             if not same(operation, got, mask, about):
                 expected = expected_of(operation)
                 differences.append(Difference(line.number, operation, expected, got, about))

@@ -92,6 +92,20 @@ def test_a_lock_request_has_every_field_in_its_place(layout: Layout, expected: s
     assert decoded.body == LOCK
 
 
+def test_requests_made_by_name_are_the_same() -> None:
+    """``lock``, ``convert`` and ``unlock`` set what the keywords set."""
+    assert LockRequest.lock(b"res", 5, 0x1, VALUE) == LockRequest(
+        Command.LOCK, mode=5, flags=0x1, value=VALUE, name=b"res"
+    )
+    assert LockRequest.convert(7, 3, 0x1, VALUE) == LockRequest(
+        Command.LOCK, mode=3, flags=0x1 | 0x4, lock_id=7, value=VALUE
+    )
+    assert LockRequest.unlock(7, 0x2, VALUE) == LockRequest(
+        Command.UNLOCK, flags=0x2, lock_id=7, value=VALUE
+    )
+    assert type(LockRequest.unlock(7)) is LockRequest
+
+
 def test_a_create_request_holds_flags_and_a_name_that_ends_in_nul() -> None:
     """CREATE_LOCKSPACE has its name at 24 and is never shorter than the struct."""
     request = LockspaceRequest(Command.CREATE_LOCKSPACE, flags=8, name=b"test")

@@ -184,6 +184,18 @@ def wait_with_timeout(world: World) -> None:
     world.user(1).lock(world.name(directory=1), EX, F.TIMEOUT)
 
 
+def adopt_with_a_value_and_lose_the_master(world: World) -> None:
+    """Adopt a lock without a value block with VALBLK; then its master dies."""
+    name = world.name(directory=3, then=1)
+    world.user(3).lock(name, NL)
+    owner = world.user(1)
+    owner.lock(name, NL, F.PERSISTENT)
+    world.deliver()
+    owner.close()
+    world.user(1).adopt(name, NL, F.PERSISTENT | F.VALBLK)
+    world.survive(3)
+
+
 CASES: tuple[tuple[Hazard, Callable[[World], None]], ...] = (
     (hazards.ORPHAN_UNLOCKED, unlock_orphan),
     (hazards.ORPHAN_UNLOCKED, unlock_what_a_close_could_not),
@@ -200,6 +212,7 @@ CASES: tuple[tuple[Hazard, Callable[[World], None]], ...] = (
     (hazards.ORPHAN_FORGOTTEN, grant_across_a_close),
     (hazards.OVERLAP_FORGOTTEN, cancel_and_close_before_a_death),
     (hazards.TIMEOUT_RUNS_OUT, wait_with_timeout),
+    (hazards.VALUE_WITHOUT_BUFFER, adopt_with_a_value_and_lose_the_master),
 )
 
 EVERY_CASE = pytest.mark.parametrize(

@@ -53,6 +53,17 @@ def process(cluster: Cluster) -> Process:
     return process
 
 
+def test_an_exclamation_mark_is_a_slash_in_dev(cluster: Cluster) -> None:
+    """The file of a lockspace ``a!b`` lies in a directory of its own; /proc/misc has the name."""
+    process = cluster.node("nodea").process()
+    running_alone(process, "a!b")
+
+    assert "dlm_a!b" in process.misc_devices()
+    with refused(errno.ENOENT):
+        process.open_device("dlm_a!b")
+    process.open_device("dlm_a/b").close()
+
+
 def readable(descriptor: int) -> bool:
     """Say whether a descriptor is readable at this moment."""
     poller = select.poll()

@@ -10,6 +10,7 @@ from dlm.abi.address import encode_sockaddr
 from dlm.emulator import Cluster
 from dlm.emulator.process import Process
 from dlm.errors import StalledError
+from dlm.ports import DeviceWrite
 from dlm.terms import LockspaceFlag, RecoverStatus, ReleaseFlag
 from tests.unit.emulator.helpers import (
     CLUSTER,
@@ -154,6 +155,10 @@ def create_after(process: Process, *steps: str) -> object:
         "foreign addr": lambda: process.write_attribute(
             f"{CLUSTER}/comms/1/addr", encode_sockaddr("10.0.0.9")
         ),
+        "unix addr": lambda: process.write_attribute(
+            f"{CLUSTER}/comms/1/addr", b"\x01\0".ljust(128, b"\0")
+        ),
+        "no addr": lambda: process.write_attribute(f"{CLUSTER}/comms/1/addr", bytes(128)),
         "local": lambda: process.write_attribute(f"{CLUSTER}/comms/1/local", b"1"),
     }
     for step in steps:
@@ -168,6 +173,8 @@ def create_after(process: Process, *steps: str) -> object:
         (("cluster", "comm", "nodeid", "addr"), errno.ENOTCONN),
         (("cluster", "comm", "nodeid", "local"), errno.ENOTCONN),
         (("cluster", "comm", "nodeid", "foreign addr", "local"), errno.EADDRNOTAVAIL),
+        (("cluster", "comm", "nodeid", "unix addr", "local"), errno.EPROTONOSUPPORT),
+        (("cluster", "comm", "nodeid", "no addr", "local"), errno.EAFNOSUPPORT),
     ],
 )
 def test_the_first_create_needs_an_address(
@@ -178,6 +185,26 @@ def test_the_first_create_needs_an_address(
         create_after(process, *steps)
 
     assert process.list_directory("dlm") == []
+
+
+@pytest.mark.parametrize(("kernel", "number"), [("5.10", errno.EINVAL), ("6.1", 0)])
+def test_a_second_local_address(kernel: str, number: int) -> None:
+    """5.10 takes no two with TCP, and never forgets that there were two; later ones use one."""
+    process = one_node(kernel=kernel).node("nodea").process()
+    set_up(process, 1, [1])
+    comm = f"{CLUSTER}/comms/1"
+    process.write_attribute(f"{comm}/addr", encode_sockaddr("10.0.0.2"))
+    for _ in range(2):
+        pending = submit_create(process)
+        if number:
+            with refused(number):
+                pending.result()
+        else:
+            answer(process, result=b"-5")
+            with refused(errno.EIO):
+                pending.result()
+        process.remove_directory(comm)
+        add_comm(process, 1, "10.0.0.1", local=True)
 
 
 @pytest.mark.parametrize("name", ["", "n" * 65])
@@ -348,6 +375,48 @@ def test_a_remove_beside_another_lockspace_waits_for_nobody() -> None:
 
     first.pause(0.1)
     assert removing.done()
+
+
+def test_a_leave_lets_go_of_who_waits_for_a_start(process: Process) -> None:
+    """The thread that holds locking off ends, and with it the wait of a close or a request.
+
+    Linux 6.1 fs/dlm/recoverd.c, dlm_recoverd(); seen on 7.2.
+    """
+    minor = running_alone(process)
+    file = process.open_device("dlm_test")
+    stop(process)
+    waiting = file.submit(DeviceWrite(lock_request(b"a")), detached=True)
+    removing = submit_remove(process, minor)
+    process.pause(1.0)
+    assert not waiting.done()
+
+    answer(process)
+
+    assert waiting.result() == 1
+    assert file.write(lock_request(b"b")) == 2
+    file.close()
+    assert removing.result() == 0
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "7.2"])
+def test_a_lockspace_whose_device_is_there_already_goes_again(kernel: str) -> None:
+    """It joins, cannot have its device, leaves, which is to be answered, too, and is EEXIST."""
+    process = one_node(kernel=kernel).node("nodea").process()
+    set_up(process, 1, [1])
+    set_members(process, [1], "plock")
+    pending = submit_create(process, "plock")
+    start(process, "plock")
+    answer(process, "plock")
+    process.pause(1.0)
+    assert not pending.done()
+    assert process.list_directory("dlm") == ["plock"]
+
+    answer(process, "plock")
+
+    with refused(errno.EEXIST):
+        pending.result()
+    assert process.list_directory("dlm") == []
+    assert set(process.misc_devices()) == {"dlm-control", "dlm-monitor", "dlm_plock"}
 
 
 def test_an_early_answer_is_remembered_for_the_next_wait(process: Process) -> None:

@@ -32,6 +32,7 @@ def tree() -> Tree:
     top.entries["write"] = File(0o200, None, lambda text, _: len(text))
     tree.root.entries["numbers"] = Directory(make=refuse)
     tree.root.entries["secret"] = Directory(mode=0o700)
+    tree.root.entries["mount"] = Directory(mounted=True)
     return tree
 
 
@@ -56,6 +57,14 @@ REFUSED: dict[str, Case] = {
     "rmdir of nothing": (lambda t: t.remove_directory("top/none"), errno.ENOENT),
     "rmdir of a file": (lambda t: t.remove_directory("top/read"), errno.ENOTDIR),
     "rmdir of a default": (lambda t: t.remove_directory("top"), errno.EPERM),
+    "read of a file with a slash behind": (lambda t: t.read("top/read/"), errno.ENOTDIR),
+    "a path out of the tree": (lambda t: t.list("../kernel/top"), errno.ENOENT),
+    "a path through a file": (lambda t: t.list("top/read/.."), errno.ENOTDIR),
+    "mkdir of a dot": (lambda t: t.make_directory("top/."), errno.EEXIST),
+    "mkdir of two dots": (lambda t: t.make_directory("top/.."), errno.EEXIST),
+    "rmdir of a dot": (lambda t: t.remove_directory("top/."), errno.EINVAL),
+    "rmdir of two dots": (lambda t: t.remove_directory("top/.."), errno.ENOTEMPTY),
+    "rmdir of a mount point": (lambda t: t.remove_directory("mount"), errno.EBUSY),
     "a user's read of root's": (lambda t: t.read("top/write", False), errno.EACCES),
     "a user's write": (lambda t: t.open_for_write("top/write", False), errno.EACCES),
     "a user's mkdir": (lambda t: t.make_directory("top/x", False), errno.EACCES),
@@ -74,6 +83,13 @@ def test_refusals(tree: Tree, case: Case) -> None:
         call(tree)
 
     assert errno.errorcode[caught.value.errno or 0] == errno.errorcode[number]
+
+
+def test_a_path_may_have_dots_and_slashes(tree: Tree) -> None:
+    """What leads nowhere is passed over, two dots lead back."""
+    for path in ("top//read", "./top/./read", "secret/../top/read", "/top/read"):
+        assert tree.read(path) == b"shown\n"
+    assert tree.list("top/") == tree.list("top/.") == ["read", "write"]
 
 
 def test_a_made_directory_is_whole_at_once(tree: Tree) -> None:

@@ -13,7 +13,8 @@ from dlm.abi.node2005 import Ioctl, NodeRequest, encode_node_request
 from dlm.cli.emulated import Emulated, addresses, profile_name
 from dlm.errors import StalledError
 from dlm.trace import Header, Patience, Recorder, Report, Trace, TraceError, loads, record, replay
-from tests.traces.kit import CLUSTER, EX, HOLE, NL, PR, F, Tape, lock, remove, saved
+from dlm.trace.compare import same
+from tests.traces.kit import CLUSTER, EX, HOLE, NL, PR, F, Tape, create, lock, remove, saved
 
 HEADER = '{"dlm_trace": 1, "kernel": "6.1", "mask": ["minor"]}\n'
 
@@ -125,6 +126,7 @@ def test_every_kind_of_result_is_compared(number: int, fields: dict[str, object]
         (9, {"events": "45"}),
         (10, {"hex": "0600 0000 0000 0000 0200 0000"}),
         (10, {"hex": "-"}),
+        (10, {"hex": None, "errno": None}),
     ],
 )
 def test_other_spellings_of_a_result_are_no_difference(
@@ -151,6 +153,43 @@ def test_a_saved_value_goes_into_later_requests_and_is_masked() -> None:
     assert [each.number for each in strict.differences] == [wait.number]
     assert strict.differences[0].about is not None
     assert strict.differences[0].about["do"] == "write"
+
+
+def test_the_minor_of_a_second_lockspace_is_masked_under_its_own_name() -> None:
+    """``minor`` in a mask is what a CREATE returns, whatever it is saved as; nothing else is."""
+    text = HEADER + (
+        '{"do": "open", "device": "dlm-control", "as": "c"}\n'
+        f'{{"do": "write", "fd": "c", "hex": "{create("b").hex()}", "save": "other", "ret": 9}}\n'
+        f'{{"do": "write", "fd": "c", "hex": "{remove(0).hex()}", "save": "third", "ret": 9}}\n'
+    )
+    trace = loads(text)
+
+    operations = [line.operation for line in trace.lines]
+
+    assert same(operations[1], {"ret": 121}, frozenset(["minor"]))
+    assert not same(operations[1], {"ret": 121}, frozenset(["pid"]))
+    assert not same(operations[2], {"ret": 121}, frozenset(["minor"]))
+
+
+@pytest.mark.parametrize("spelling", ["latin-1", "utf-8"])
+def test_columns_of_a_name_that_is_no_text(spelling: str) -> None:
+    """A recorder had to make a text of any bytes; the columns of one say the same as the bytes."""
+    got = {"hex": b'1 0 77 "\xff"\n'.hex()}
+    said = bytes.fromhex(got["hex"]).decode(spelling, "replace").replace("77", "78")
+    operation = {"do": "get", "path": "debug/dlm/test_locks", "text": said}
+
+    assert same({**operation, "columns": [0, 1, 3]}, got, frozenset())
+    assert not same({**operation, "columns": [0, 1, 2]}, got, frozenset())
+
+
+def test_where_a_resource_lies_is_not_compared() -> None:
+    """Debugfs shows a hashed pointer, or a word instead; what stands around it counts."""
+    line = '\nResource {} Name (len=1) "a"\nMaster Copy\n'
+    operation = {"do": "get", "path": "debug/dlm/test"}
+    hashed, word = line.format("00000000989cd354"), line.format("(____ptrval____)")
+
+    assert same({**operation, "text": hashed}, {"text": word}, frozenset())
+    assert not same({**operation, "text": hashed}, {"text": word.replace("a", "b")}, frozenset())
 
 
 def test_a_recorded_value_stands_in_for_one_that_did_not_come() -> None:
