@@ -17,8 +17,8 @@ from tests.traces.rows import (
     NOT_RECORDED,
     REFUSALS,
     STORIES,
+    TWO_NODE_KERNELS,
     TWO_NODES,
-    TWO_NODES_NOT_RECORDED,
     Shown,
 )
 
@@ -72,7 +72,7 @@ def test_every_story_was_told_to_every_kernel(row: str) -> None:
         assert str(story.__doc__) in directed(kernel, name).header.comment
 
 
-@pytest.mark.parametrize("kernel", ["6.1", "7.2"])
+@pytest.mark.parametrize("kernel", TWO_NODE_KERNELS)
 @pytest.mark.parametrize("name", record_two.STORIES)
 def test_a_story_of_two_nodes_is_the_same_twice(name: str, kernel: str) -> None:
     """Its operations come one at a time, so a second cluster answers as the first one did."""
@@ -88,17 +88,15 @@ def test_a_story_of_two_nodes_is_the_same_twice(name: str, kernel: str) -> None:
     assert name in TWO_NODES.values()
 
 
-@pytest.mark.parametrize("kernel", TWO_NODES_NOT_RECORDED)
+@pytest.mark.parametrize("kernel", TWO_NODE_KERNELS)
 def test_recorded_and_stories_of_two_nodes_agree(kernel: str) -> None:
-    """Each story has its trace, of two nodes of this kernel, unless a reason is given.
+    """Each story has its trace, of two nodes of this kernel.
 
     There are ten of them at least, and ten random workloads of two nodes.
     """
-    missing = TWO_NODES_NOT_RECORDED[kernel]
     found = {path.name for path in (FIXTURES / kernel).glob("two-node-*")}
-    told = {f"two-node-{name}.jsonl.gz" for name in record_two.STORIES if name not in missing}
+    told = {f"two-node-{name}.jsonl.gz" for name in record_two.STORIES}
 
-    assert all(missing.values())
     assert {name for name in found if "-random-" not in name} == told
     assert len(told) >= FEWEST
     assert len(found - told) >= FEWEST
