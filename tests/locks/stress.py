@@ -61,9 +61,7 @@ def documented() -> set[str]:
 class Ledger:
     """Who holds what, by what the API said; raises when that cannot be."""
 
-    def __init__(self, *, try_locks: bool = True) -> None:
-        self.try_locks = try_locks
-        """Whether anybody may ask with NOQUEUE."""
+    def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._modes: dict[str, Counter[LockMode]] = {name: Counter() for name in NAMES}
         self.counts: Counter[str] = Counter()
@@ -134,9 +132,7 @@ class ThreadWorker(Worker):
 
     def run(self) -> None:
         """Work until the time is over."""
-        actions = [self.plain, self.plain, self.nested, self.cancel]
-        if self.ledger.try_locks:
-            actions.append(self.refused)
+        actions = (self.plain, self.plain, self.nested, self.refused, self.cancel)
         while self.goes_on():
             try:
                 self.chance.choice(actions)()
@@ -322,13 +318,12 @@ def stress(
     seed: int = 0,
     *,
     tasks: int = TASKS,
-    try_locks: bool = True,
 ) -> Ledger:
     """Let eight threads and so many tasks work for a while; return what happened.
 
     Two lockspaces are shared by six threads and all tasks, two threads open and close their own.
     """
-    ledger = Ledger(try_locks=try_locks)
+    ledger = Ledger()
     end = monotonic() + seconds
     held: list[Lock] = []
     backends = [new_backend() for _ in range(4)]

@@ -23,7 +23,7 @@ from dlm.abi.device import (
     decode_request,
     decode_result,
 )
-from dlm.locks import Lock, LockError, LockFlag, Lockspace
+from dlm.locks import Lock, LockError, LockFlag, Lockspace, WouldBlockError
 from dlm.ports import Backend, Device, DeviceCall, DeviceWrite, Pending
 from dlm.terms import LockMode
 from tests.locks.conftest import ON_KERNEL
@@ -346,3 +346,39 @@ def test_any_order(world: Places, seed: int) -> None:
     assert chaos.undocumented == []
     assert chaos.watch.sent > STEPS / 4
     world.eventually(lambda: (world.settle(), world.locks() == [])[1], "the end of all locks")
+
+
+class Requests(Watch):
+    """Keeps the flags of every new request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flags: list[int] = []
+
+    def look(self, file: object, data: bytes, thread: int) -> LockRequest | PurgeRequest:
+        """Look at a request before it is written."""
+        body = super().look(file, data, thread)
+        if isinstance(body, LockRequest) and body.command == Command.LOCK:
+            self.flags.append(body.flags)
+        return body
+
+
+def test_what_is_to_be_had_at_once_is_asked_for_without_noqueue(world: Places) -> None:
+    """Since 6.10 its refusal by another node can panic: it is queued, and cancelled."""
+    watch = Requests()
+    backend = WatchedBackend(world.process(), watch)
+    holder = Lockspace.open(world.process(), NAME)
+    space = Lockspace.open(backend, NAME, threads=None if ON_KERNEL else False)  # type: ignore[arg-type]
+    with holder.lock("res"):
+        assert space.try_lock("res", LockMode.PR) is None
+        with pytest.raises(WouldBlockError):
+            space.lock("res", flags=LockFlag.NOQUEUE | LockFlag.NOQUEUEBAST)
+        assert [each.waits for each in world.locks()] == [False]
+    lock = space.try_lock("res", value_block=True, persistent=True)
+    assert lock is not None
+    lock.unlock()
+    assert watch.flags
+    assert not any(flags & LockFlag.NOQUEUE for flags in watch.flags)
+    assert watch.wrong == []
+    holder.close()
+    space.close()

@@ -72,9 +72,6 @@ def locks_of(backend: Backend, *, lockspace: str = NAME) -> list[Seen]:
 class Places:
     """A world with the lockspace ``test`` on every node: what all worlds share, and must have."""
 
-    refuses_safely = True
-    """NOQUEUE may be asked of another node: kernels since 6.10 can crash where that refuses."""
-
     def __init__(self, nodes: tuple[int, ...]) -> None:
         self.nodes = nodes
         self.observers: dict[int, Backend] = {}

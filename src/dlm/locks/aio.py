@@ -190,7 +190,7 @@ class Lockspace:
         value_block: bool = False,
         persistent: bool = False,
     ) -> Lock | None:
-        """Return a lock if it can be granted at once, else None."""
+        """Return a lock if it can be granted at once, else None; see ``dlm.locks``."""
         try:
             return await self.lock(
                 name,

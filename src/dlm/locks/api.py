@@ -174,8 +174,9 @@ class Lockspace:
 
         ``name`` has at most 64 bytes; a text is taken as UTF-8. Past the ``timeout`` in seconds the
         request is cancelled, and ``LockTimedOutError`` says whether that is over; a grant that was
-        faster is returned. ``flags`` such as NOQUEUE (``WouldBlockError``), NOQUEUEBAST, EXPEDITE,
-        HEADQUE, NOORDER, ALTPR or ALTCW. ``value_block`` asks for the resource's value block.
+        faster is returned. ``flags`` such as EXPEDITE, HEADQUE, NOORDER, ALTPR or ALTCW, or NOQUEUE
+        for what ``try_lock`` does (``WouldBlockError``). ``value_block`` asks for the resource's
+        value block.
         ``persistent``: the lock stays when this process ends, as an orphan that ``adopt`` finds.
         While locking is suspended a request without timeout sleeps uninterruptibly.
         """
@@ -184,6 +185,8 @@ class Lockspace:
         if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
             raw = arguments.resource_name(raw)
             mode, given = arguments.checked_mode(mode), arguments.checked_flags(flags)
+        at_once = bool(given & arguments.NOQUEUE)
+        given &= ~arguments.QUEUELESS
         engine = self._engine
         lock = Lock(engine, raw, 0)
         if value_block:
@@ -195,7 +198,12 @@ class Lockspace:
             if not (lock._op or lock._status or persistent):
                 return lock
             deadline = None if timeout is None else engine.backend.now() + timeout
-            run(lock, flows.requesting(lock, deadline, persistent=persistent, aside=aside))
+            run(
+                lock,
+                flows.requesting(
+                    lock, deadline, persistent=persistent, aside=aside, at_once=at_once
+                ),
+            )
         except LockError:
             raise
         except BaseException:
@@ -213,11 +221,12 @@ class Lockspace:
         value_block: bool = False,
         persistent: bool = False,
     ) -> Lock | None:
-        """Return a lock if it can be granted at once (NOQUEUE), else None.
+        """Return a lock if it can be granted at once, else None.
 
         The answer of the resource's master is waited for, and the end of a recovery; ``timeout``
-        bounds that. Else as ``lock``. A refusal by another node can crash a kernel since 6.10
-        (docs/hazards.md): ``lock(timeout=0)`` does not.
+        bounds that. Else as ``lock``. Whoever is in the way is told, for the request is queued and
+        cancelled: a refusal of NOQUEUE by another node can crash kernels since 6.10
+        (docs/hazards.md).
         """
         try:
             return self.lock(

@@ -27,6 +27,10 @@ _PERSISTENT, _ORPHAN = int(LockFlag.PERSISTENT), int(LockFlag.ORPHAN)
 _FORCEUNLOCK, _TIMEOUT = int(LockFlag.FORCEUNLOCK), int(LockFlag.TIMEOUT)
 _CANCEL, _VALBLK = int(LockFlag.CANCEL), int(LockFlag.VALBLK)
 
+NOQUEUE = int(LockFlag.NOQUEUE)
+QUEUELESS = NOQUEUE | int(LockFlag.NOQUEUEBAST)
+"""Flags of a request that no kernel is sent by the faces: ``dlm.locks.flows`` does their work."""
+
 RISKY = _ALTERNATIVES | _PERSISTENT | _FORCEUNLOCK | _TIMEOUT
 """Flags of a LOCK that ``harm`` looks at."""
 

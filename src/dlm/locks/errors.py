@@ -46,7 +46,7 @@ class LockError(RefusedError):
 
 
 class WouldBlockError(LockError, BlockingIOError):
-    """NOQUEUE was asked for, and somebody else is in the way; EAGAIN."""
+    """It was to be had at once, and somebody else is in the way; EAGAIN."""
 
 
 class DeadlockError(LockError):

@@ -37,6 +37,10 @@ _VALBLK, _IVVALBLK = int(LockFlag.VALBLK), int(LockFlag.IVVALBLK)
 _VALUE_BLOCK, _PERSISTENT = int(Bit.VALUE_BLOCK), int(Bit.PERSISTENT)
 _OVER, _REFUSED = int(Bit.OVER), int(Bit.REFUSED)
 
+# EDEADLK: a mark that deadlock_cancel() left on the lock (Linux 6.1 fs/dlm/lock.c,
+# dlm_user_deadlock(): DLM_IFL_DEADLOCK_CANCEL stays) makes this of every later cancel.
+_CANCELLED = frozenset({-ECANCEL, -errno.EDEADLK})
+
 
 # ---- operations ---------------------------------------------------------------------------------
 
@@ -75,9 +79,19 @@ def check_held(lock: LockState, doing: str) -> None:
 # ---- flows --------------------------------------------------------------------------------------
 
 
-def requesting(lock: LockState, deadline: float | None, *, persistent: bool, aside: bool) -> Flow:
-    """Wait for a request's grant, then pin it if it is to be ``persistent``."""
-    status = yield from _settling(lock, lock._turn, deadline, "lock", doomed=True)
+def requesting(
+    lock: LockState,
+    deadline: float | None,
+    *,
+    persistent: bool,
+    aside: bool,
+    at_once: bool = False,
+) -> Flow:
+    """Wait for a request's grant, or ``at_once`` for an answer; then pin it if ``persistent``."""
+    if at_once:
+        status = yield from _trying(lock, deadline)
+    else:
+        status = yield from _settling(lock, lock._turn, deadline, "lock", doomed=True)
     if status:
         raise lock._engine.failure(status, "lock", lock)
     if persistent:
@@ -86,6 +100,32 @@ def requesting(lock: LockState, deadline: float | None, *, persistent: bool, asi
         except BaseException:
             lock._engine.forsake(lock, doomed=True)
             raise
+
+
+def _trying(lock: LockState, deadline: float | None) -> Generator[float | None, None, int]:
+    """Wait for the answer to a request, and give up what would have to wait: -EAGAIN then.
+
+    What NOQUEUE is for, without it: a refusal by another node that is faster than the end of
+    write(2) panics kernels since 6.10 (docs/hazards.md). So the request is queued, and cancelled
+    once the node has answered.
+    """
+    engine, turn = lock._engine, lock._turn
+    look = FIRST_LOOK
+    while lock._op and lock._turn == turn:
+        job = lock._job
+        if job is None or job.begun:
+            engine.cancel(lock)
+        pause = look
+        if deadline is not None:
+            left = deadline - engine.backend.now()
+            if left <= 0 and (engine.suspended() or engine.unanswered(lock)):
+                engine.forsake(lock, doomed=True)
+                raise _timed_out(lock, "lock", Ending.LEFT)
+            pause = min(look, left) if left > 0 else look
+        yield pause
+        look = min(2 * look, LAST_LOOK)
+    status = lock._status_of(turn)
+    return -errno.EAGAIN if status in _CANCELLED else status
 
 
 def _pinning(lock: LockState, deadline: float | None, aside: bool) -> Flow:
@@ -185,10 +225,8 @@ def _settling(
             raise _timed_out(lock, doing, Ending.LEFT)
         yield look
         look = min(2 * look, LAST_LOOK)
-    # EDEADLK: a mark that deadlock_cancel() left on the lock (Linux 6.1 fs/dlm/lock.c,
-    # dlm_user_deadlock(): DLM_IFL_DEADLOCK_CANCEL stays) makes this of every later cancel.
     status = lock._status_of(turn)
-    if status in {-ECANCEL, -errno.EDEADLK}:
+    if status in _CANCELLED:
         raise _timed_out(lock, doing, Ending.CANCELLED)
     return status
 

@@ -156,6 +156,7 @@ class Operation(asyncio.Future[T]):
 
     # Nearly every one is plain: it begins, its result comes, and that is that. What the others need
     # is set when it is needed.
+    _at_once = 0
     _deadline: float | None = None
     _flow: flows.Flow | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -212,7 +213,7 @@ class Operation(asyncio.Future[T]):
             self._leave_plain()
             self.set_exception(error)
             return
-        if self._timeout is not None:
+        if self._timeout is not None or self._at_once:
             self.step()
         if face._beat is None:
             face.begun()
@@ -421,14 +422,15 @@ class _Unlocking(Operation[None]):
 class Request(Operation[Lock]):
     """A lock that is asked for: ``await`` it, or enter it with ``async with``."""
 
-    __slots__ = ("_flags", "_mode", "_persistent")
+    __slots__ = ("_at_once", "_flags", "_mode", "_persistent")
 
     def __init__(
         self, lock: Lock, timeout: float | None, mode: LockMode, flags: int, persistent: bool
     ) -> None:
         _init_operation(self, lock, timeout)
         self._mode = mode
-        self._flags = flags
+        self._at_once = flags & arguments.NOQUEUE
+        self._flags = flags & ~arguments.QUEUELESS
         self._persistent = persistent
 
     def _begin(self) -> None:
@@ -439,8 +441,13 @@ class Request(Operation[Lock]):
         lock._engine.start(lock, REQUEST, self._mode, self._flags, aside=True, wake=wake)
 
     def _make_flow(self) -> flows.Flow:
-        persistent = self._persistent
-        return flows.requesting(self._lock, self._deadline, persistent=persistent, aside=True)
+        return flows.requesting(
+            self._lock,
+            self._deadline,
+            persistent=self._persistent,
+            aside=True,
+            at_once=bool(self._at_once),
+        )
 
     def _answer(self) -> Lock:
         return self._lock

@@ -29,8 +29,6 @@ class Guests(Places):
     def __init__(self, guests: list[Guest]) -> None:
         super().__init__(tuple(each.node_id for each in guests))
         self.guests = {each.node_id: each for each in guests}
-        releases = [tuple(map(int, each.kernel.split("."))) for each in guests]
-        self.refuses_safely = max(releases) < (6, 10)
         self._stack = ExitStack()
         self._threads: list[Later] = []
         self.observers = {node: self.process(node) for node in self.nodes}
@@ -73,8 +71,7 @@ def three(lab: Lab) -> Iterator[Guests]:
 def test_everything_at_once_on_three_nodes(three: Guests) -> None:
     """Threads and tasks on all three nodes, each by a connection of its own: nothing is left."""
     turn = iter(range(1000))
-    safely = three.refuses_safely
-    ledger = stress(lambda: three.process(next(turn) % 3 + 1), 20, tasks=12, try_locks=safely)
+    ledger = stress(lambda: three.process(next(turn) % 3 + 1), 20, tasks=12)
     assert not ledger.wrong, ledger.wrong[:10]
     assert ledger.counts["locked"] > 0
     assert ledger.counts["LockTimedOutError"] > 0
