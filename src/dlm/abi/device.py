@@ -317,32 +317,37 @@ def decode_request(data: bytes, *, control: bool) -> DecodedRequest:
     EINVAL for a command that the file does not take, in this order. What was not sent reads as
     zeros (the kernel reads on in its own buffer).
     """
-    size = len(data)
     command, compat = decode_envelope(data)
+    body = decode_body(data, command, compat=compat, control=control)
+    return DecodedRequest(command, compat, body)
+
+
+def decode_body(data: bytes, command: int, *, compat: bool, control: bool) -> Request:
+    """Read what follows the envelope; as ``decode_request``."""
     if command not in (_LOCKSPACE_COMMANDS if control else _FILE_COMMANDS):
         raise OSError(errno.EINVAL, f"command {command} on this file")
+    size = len(data)
     packers = _COMPAT if compat else _NATIVE
     whole = data.ljust(_WRITE_MAX, b"\0")
-    body: Request
     if command in _LOCK_COMMANDS:
-        body = _decode_lock(whole, size, packers)
-    elif command in _LOCKSPACE_COMMANDS:
+        return _decode_lock(whole, size, packers)
+    if command in _LOCKSPACE_COMMANDS:
         flags, device_minor = packers.lspace.unpack_from(whole)[5:]
         start = packers.lspace.size
         end = start + size - packers.request if compat else size
         name = data[start:end].split(b"\0", 1)[0]
-        body = LockspaceRequest(command, flags, device_minor, name)
-    else:
-        nodeid, pid = packers.purge.unpack_from(whole)[5:]
-        body = PurgeRequest(_signed(nodeid), _signed(pid))
-    return DecodedRequest(command, compat, body)
+        return LockspaceRequest(command, flags, device_minor, name)
+    nodeid, pid = packers.purge.unpack_from(whole)[5:]
+    return PurgeRequest(_signed(nodeid), _signed(pid))
 
 
 def _decode_lock(whole: bytes, size: int, packers: _Packers) -> LockRequest:
     fields = packers.lock.unpack_from(whole)
     command, mode, namelen = fields[3], fields[5], fields[6]
-    sent = whole[packers.name_at :][: max(size - packers.request, 0)]
-    name = sent[:namelen].ljust(namelen, b"\0")
+    name = b""
+    if namelen:
+        at = packers.name_at
+        name = whole[at : at + max(size - packers.request, 0)][:namelen].ljust(namelen, b"\0")
     return LockRequest(*(command, mode, *fields[7:], name))  # fields[7:]: from flags to value
 
 
@@ -355,22 +360,35 @@ def _signed(number: int) -> int:
 
 def encode_result(result: LockResult, *, layout: Layout = Layout.NATIVE) -> bytes:
     """Return what one read(2) gives, with the value block behind it where there is one."""
-    packer = _PACKERS[layout].result
-    value = result.value or b""
-    # Linux 6.1 fs/dlm/user.c, compat_output(): addresses are cut to 32 bits.
-    mask = 0xFFFFFFFF if layout is Layout.COMPAT32 else 0xFFFFFFFFFFFFFFFF
-    head = packer.pack(
-        *VERSION,
-        packer.size + len(value),
-        result.astaddr & mask,
-        result.astparam & mask,
-        result.lksb & mask,
-        result.status,
-        result.lock_id,
-        result.flags,
-        result.bast_mode,
-        packer.size if value else 0,
-    )
+    if layout is Layout.COMPAT32:
+        # Linux 6.1 fs/dlm/user.c, compat_output(): addresses are cut to 32 bits.
+        result = result._replace(
+            astaddr=result.astaddr & 0xFFFFFFFF,
+            astparam=result.astparam & 0xFFFFFFFF,
+            lksb=result.lksb & 0xFFFFFFFF,
+        )
+        return _pack_result(_COMPAT, *result)
+    return _pack_result(_NATIVE, *result)
+
+
+def _pack_result(
+    packers: _Packers,
+    astaddr: int,
+    astparam: int,
+    lksb: int,
+    status: int,
+    lock_id: int,
+    flags: int,
+    bast_mode: int,
+    value: bytes | None,
+) -> bytes:
+    packer = packers.result
+    size = packer.size
+    addresses = (astaddr, astparam, lksb)
+    if not value:
+        return packer.pack(*VERSION, size, *addresses, status, lock_id, flags, bast_mode, 0)
+    length = size + len(value)
+    head = packer.pack(*VERSION, length, *addresses, status, lock_id, flags, bast_mode, size)
     return head + value
 
 

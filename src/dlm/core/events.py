@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from dlm.core.messages import Message
 from dlm.terms import NodeId
@@ -27,8 +27,7 @@ FileId = NewType("FileId", int)
 NO_VALUE = bytes(32)
 
 
-@dataclass(frozen=True, slots=True)
-class UserArgs:
+class UserArgs(NamedTuple):
     """The user-space addresses that travel from a request to its results (opaque numbers)."""
 
     castaddr: int = 0
@@ -56,8 +55,7 @@ class CloseFile:
     file: FileId
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A LOCK without CONVERT and without ORPHAN; answered with the new lock id.
 
     ``mode`` and ``flags`` are as the user wrote them (unknown bits too): checking them is a rule.
@@ -74,8 +72,7 @@ class Request:
     value: bytes = NO_VALUE
 
 
-@dataclass(frozen=True, slots=True)
-class Convert:
+class Convert(NamedTuple):
     """A LOCK with CONVERT; answered with 0."""
 
     call: CallId
@@ -89,8 +86,7 @@ class Convert:
     value: bytes = NO_VALUE
 
 
-@dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(NamedTuple):
     """A LOCK with ORPHAN and without CONVERT; answered with the lock id; never waits."""
 
     call: CallId
@@ -104,8 +100,7 @@ class Adopt:
     value: bytes = NO_VALUE
 
 
-@dataclass(frozen=True, slots=True)
-class Unlock:
+class Unlock(NamedTuple):
     """An UNLOCK, a cancel when ``flags`` has CANCEL; answered with 0."""
 
     call: CallId
@@ -139,8 +134,7 @@ class Purge:
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class TakeResult:
+class TakeResult(NamedTuple):
     """Take the next result of a file; answered at once with a ``Result`` or None.
 
     ``room`` False: the caller's buffer has no room for the value block, which is then lost.
@@ -257,8 +251,7 @@ Input = (
 # ---- outputs ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """One completion AST or blocking AST, as the lock device reports it.
 
     ``bast_mode`` is 0 for a completion. ``status`` is 0 or a negative errno or DLM status.
@@ -273,8 +266,7 @@ class Result:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The answer to the call: ``error`` is 0 or a positive errno, ``value`` counts when it is 0."""
 
     call: CallId
@@ -283,8 +275,7 @@ class Reply:
     result: Result | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResultQueued:
+class ResultQueued(NamedTuple):
     """A file has a result that it did not have before (its poll mask may have changed)."""
 
     file: FileId

@@ -118,7 +118,10 @@ def _grant_queued(state: State, resource: Resource, lock: LockBlock) -> None:
 
 def _conflicts(queue: list[LockBlock], lock: LockBlock) -> bool:
     compatible = COMPATIBLE[lock.requested_mode]
-    return any(not compatible[other.granted_mode] for other in queue if other is not lock)
+    for other in queue:  # noqa: SIM110 - any() of a generator costs twice as much
+        if not compatible[other.granted_mode] and other is not lock:
+            return True
+    return False
 
 
 def _passes(resource: Resource, lock: LockBlock, now: bool, recovering: bool) -> bool:
@@ -130,7 +133,9 @@ def _passes(resource: Resource, lock: LockBlock, now: bool, recovering: bool) ->
     flags = lock.exflags
     if flags & EXPEDITE:
         return True
-    if _conflicts(resource.granted, lock) or _conflicts(resource.converting, lock):
+    if resource.granted and _conflicts(resource.granted, lock):
+        return False
+    if resource.converting and _conflicts(resource.converting, lock):
         return False
     if converts and recovering:
         # The queues were rebuilt in any order: order means nothing for conversions now.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from dataclasses import replace
 
 from dlm.core import operations
 from dlm.core.blocks import (
@@ -35,6 +34,7 @@ from dlm.core.events import (
     Purge,
     Request,
     Unlock,
+    UserArgs,
 )
 from dlm.core.hazards import DEAD_ORPHAN_PURGED, MASTER_COPY_NAMED, ORPHAN_UNLOCKED
 from dlm.core.messages import LockMessage, MessageType
@@ -121,8 +121,9 @@ def unlock(state: State, command: Unlock) -> int:
     cancels = command.flags & CANCEL
     if not cancels and lock.value is not None:
         lock.value = command.value
-    castparam = command.args.castparam or lock.args.castparam
-    lock.args = replace(lock.args, castparam=castparam, lksb=command.args.lksb)
+    had, new = lock.args, command.args
+    castparam = new.castparam or had.castparam
+    lock.args = UserArgs(had.castaddr, castparam, had.bastaddr, had.bastparam, new.lksb)
     operations.check_unlock_arguments(command.flags)
     try:
         if cancels:

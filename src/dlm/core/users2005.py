@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 from dlm.core import operations, users
@@ -65,8 +64,7 @@ def unlock(state: State, command: Unlock) -> int:
     _take_over(state, lock, command.file)
     if lock.value is not None and command.flags & VALBLK:
         lock.value = command.value
-    lock.args = replace(
-        lock.args,
+    lock.args = lock.args._replace(
         castaddr=command.args.castaddr or lock.args.castaddr,
         castparam=command.args.castparam or lock.args.castparam,
         lksb=command.args.lksb,

@@ -5,12 +5,13 @@ Decides: that fields with their default are left out. May not know: which values
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 
 
 def brief(value: object) -> str:
-    """Return a value as one short line; a dataclass shows what differs from its defaults."""
+    """Return a value as one short line; a record shows what differs from its defaults."""
     if isinstance(value, str):
         return value
     if isinstance(value, Enum):
@@ -18,12 +19,20 @@ def brief(value: object) -> str:
     if isinstance(value, bytes):
         return repr(value.rstrip(b"\0"))
     if isinstance(value, tuple):
-        return f"({', '.join(map(brief, value))})"
+        names = getattr(value, "_fields", None)
+        if names is None:
+            return f"({', '.join(map(brief, value))})"
+        return _shown(value, names, getattr(value, "_field_defaults", {}))
     if is_dataclass(value) and not isinstance(value, type):
-        shown = [
-            f"{field.name}={brief(content)}"
-            for field in fields(value)
-            if (content := getattr(value, field.name)) != field.default
-        ]
-        return f"{type(value).__name__}({', '.join(shown)})"
+        defaults = {field.name: field.default for field in fields(value)}
+        return _shown(value, defaults, defaults)
     return repr(value)
+
+
+def _shown(value: object, names: Iterable[str], defaults: Mapping[str, object]) -> str:
+    shown = [
+        f"{name}={brief(content)}"
+        for name in names
+        if (content := getattr(value, name)) != defaults.get(name, MISSING)
+    ]
+    return f"{type(value).__name__}({', '.join(shown)})"

@@ -25,6 +25,7 @@ from dlm.abi.device import (
     LockResult,
     LockspaceRequest,
     PurgeRequest,
+    decode_body,
     decode_envelope,
     decode_request,
     encode_result,
@@ -331,14 +332,14 @@ class LockFile(MiscFile):
         return RESULT_READY if self._ready() else 0
 
     def _write(self, request: bytes) -> int | Pending:
-        _, compat = decode_envelope(request)
+        command, compat = decode_envelope(request)
         if compat:
             # Quirk: from the first 32-bit request on, even one that is then refused, all results
             # of the file are 32-bit ones (Linux 6.1 fs/dlm/user.c, device_write()).
             self._layout = Layout.COMPAT32
-        decoded = decode_request(request, control=False)
+        body = decode_body(request, command, compat=compat, control=False)
         call = self._boot.next_call()
-        question = _QUESTION[decoded.command](self, call, decoded.body)
+        question = _QUESTION[command](self, call, body)
         reply = self._space.call(question)
         if reply is None:
             return self._space.expect(call, type(question).__name__.lower(), numeric=True)
