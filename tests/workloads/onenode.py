@@ -244,7 +244,9 @@ class OneNode:
             result = yield from self.do("write", fd="c", hex=request.hex(), **how)
             space.uses += "errno" not in result
         elif len(self.spaces) == 1:
-            taken = self.rng.choice(("comms", "t_locks"))  # names of files in debugfs
+            taken = (
+                "comms"  # a directory of debugfs; t_locks would have the columns of another file
+            )
             other = self.fresh(self.rng.choice(("second", "second", "sec!nd")))
             yield from self.create(taken if self.rng.random() < 0.2 else other)
         elif draw < 0.5:

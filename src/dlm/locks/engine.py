@@ -350,7 +350,11 @@ class Engine(Results):
             if error is None and job.op != CANCEL:  # nearly all of them
                 if job.op == _REQUEST:
                     lock._id = answer
-                if lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
+                if lock._op == SETTLING:
+                    if not lock._bits & _CANCEL_OUT:
+                        lock._op = NOTHING
+                        self.settled(lock)
+                elif lock._bits & _CANCELLING and lock._op in {_REQUEST, _CONVERT}:
                     self._cancel_when_answered(lock)
             elif job.op == CANCEL:
                 lock._bits &= ~_CANCEL_OUT

@@ -28,7 +28,7 @@ NO_VALUE = bytes(VALUE_BLOCK_SIZE)
 # What is under way for a lock. Plain numbers: they are compared on the hottest path.
 NOTHING, REQUEST, CONVERT, UNLOCK = range(4)
 SETTLING = 4
-"""The operation has ended, its CANCEL is still being written: nothing else may begin."""
+"""The operation has ended, it or its CANCEL is still being written: nothing else may begin."""
 
 
 class Bit(IntFlag):
@@ -292,6 +292,7 @@ class LockState:
         """The file is closed or lost, and with it the lock."""
         self._over()
         self._bits &= ~_CANCEL_OUT
+        self._job = None
         if self._op:
             self._ended(status)
 
@@ -310,7 +311,10 @@ class LockState:
     def _ended(self, status: int) -> None:
         """The operation under way has ended."""
         self._status = status
-        if self._bits & _CANCEL_OUT:
+        job = self._job
+        if self._bits & _CANCEL_OUT or (job is not None and job.begun):
+            # Quirk: since 6.10 the kernel goes on with a lock that was unlocked before the write(2)
+            # that asked for it had ended (Linux 7.2 fs/dlm/lock.c, dlm_user_request()).
             self._op = SETTLING
         else:
             self._op = NOTHING
