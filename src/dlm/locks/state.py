@@ -233,7 +233,8 @@ class LockState:
     ) -> None:
         """Take in a result."""
         op = self._op
-        if not (status or flags or bast_mode or self._bits & _NOT_PLAIN) and op:
+        plain = not (status or flags or bast_mode or self._bits & _NOT_PLAIN) and op
+        if plain and (op != REQUEST or self._job is None):
             # Nearly all of them: granted, as asked for, without a value block.
             if op == REQUEST:
                 self._id = lock_id
@@ -312,7 +313,7 @@ class LockState:
         """The operation under way has ended."""
         self._status = status
         job = self._job
-        if self._bits & _CANCEL_OUT or (job is not None and job.begun):
+        if self._bits & _CANCEL_OUT or (job is not None and self._op == REQUEST):
             # Quirk: since 6.10 the kernel goes on with a lock that was unlocked before the write(2)
             # that asked for it had ended (Linux 7.2 fs/dlm/lock.c, dlm_user_request()).
             self._op = SETTLING
