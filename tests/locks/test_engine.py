@@ -413,6 +413,7 @@ def test_a_request_has_ended_only_when_its_write_has(
     script.react = react
     thread, ended = in_thread(lambda: space.lock("a", timeout=PATIENCE).unlock(timeout=PATIENCE))
     thread.join(PATIENCE)
+    script.wait_written(2)
     assert seen[0] == SETTLING
     assert ended == [None]
     assert script.commands() == ["LOCK", "UNLOCK"]

@@ -258,8 +258,8 @@ MUTANTS = (
     Mutant(
         "an unlock replaces castparam unless it is 0",
         "core/users.py",
-        "castparam = command.args.castparam or lock.args.castparam",
-        "castparam = command.args.castparam",
+        "castparam = new.castparam or had.castparam",
+        "castparam = new.castparam",
         "4.4",
     ),
     Mutant(
