@@ -184,7 +184,7 @@ def _result(
 
 
 def _tell(state: State, lock: LockBlock) -> None:
-    if lock.file is not None and not (state.holds_results and state.stopped):
+    if lock.file is not None and not _held(state):
         state.outputs.append(ResultQueued(lock.file))
 
 
@@ -202,7 +202,7 @@ def _held(state: State) -> bool:
 def has_result(state: State, file: FileId) -> bool:
     """Say whether poll(2) of the file shows results."""
     opened = state.files.get(file)
-    if opened is None or (state.holds_results and state.stopped):
+    if opened is None or _held(state):
         return False
     return bool(opened.ready or opened.results)
 
