@@ -170,15 +170,16 @@ class Lockspace:
         that a grant which came first is undone; while locking is suspended that is done later.
         """
         raw = name.encode() if isinstance(name, str) else bytes(name)
-        given = 0
+        given, at_once = 0, False
         if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
             raw = arguments.resource_name(raw)
             mode, given = arguments.checked_mode(mode), arguments.checked_flags(flags)
+            at_once, given = bool(given & arguments.NOQUEUE), given & ~arguments.QUEUELESS
         lock = Lock(self, raw, 0)
         if value_block:
             lock._bits = _VALUE_BLOCK
             given |= _VALBLK
-        return Request(lock, timeout, mode, given, persistent)
+        return Request(lock, timeout, mode, given, persistent, at_once)
 
     async def try_lock(
         self,

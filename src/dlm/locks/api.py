@@ -181,12 +181,11 @@ class Lockspace:
         While locking is suspended a request without timeout sleeps uninterruptibly.
         """
         raw = name.encode() if isinstance(name, str) else bytes(name)
-        given = 0
+        given, at_once = 0, False
         if len(raw) > RESOURCE_NAME_MAX or mode.__class__ is not LockMode or flags:
             raw = arguments.resource_name(raw)
             mode, given = arguments.checked_mode(mode), arguments.checked_flags(flags)
-        at_once = bool(given & arguments.NOQUEUE)
-        given &= ~arguments.QUEUELESS
+            at_once, given = bool(given & arguments.NOQUEUE), given & ~arguments.QUEUELESS
         engine = self._engine
         lock = Lock(engine, raw, 0)
         if value_block:

@@ -156,7 +156,7 @@ class Operation(asyncio.Future[T]):
 
     # Nearly every one is plain: it begins, its result comes, and that is that. What the others need
     # is set when it is needed.
-    _at_once = 0
+    _at_once = False
     _deadline: float | None = None
     _flow: flows.Flow | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -425,12 +425,18 @@ class Request(Operation[Lock]):
     __slots__ = ("_at_once", "_flags", "_mode", "_persistent")
 
     def __init__(
-        self, lock: Lock, timeout: float | None, mode: LockMode, flags: int, persistent: bool
+        self,
+        lock: Lock,
+        timeout: float | None,
+        mode: LockMode,
+        flags: int,
+        persistent: bool,
+        at_once: bool,
     ) -> None:
         _init_operation(self, lock, timeout)
         self._mode = mode
-        self._at_once = flags & arguments.NOQUEUE
-        self._flags = flags & ~arguments.QUEUELESS
+        self._at_once = at_once
+        self._flags = flags
         self._persistent = persistent
 
     def _begin(self) -> None:
@@ -446,7 +452,7 @@ class Request(Operation[Lock]):
             self._deadline,
             persistent=self._persistent,
             aside=True,
-            at_once=bool(self._at_once),
+            at_once=self._at_once,
         )
 
     def _answer(self) -> Lock:
