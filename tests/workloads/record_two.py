@@ -4,8 +4,8 @@
     python -m tests.workloads.record_two --guests 7.2 --seeds 0-9 --together 5 DIRECTORY
     python -m tests.workloads.record_two --emulator 7.2 --seeds 0-9 DIRECTORY
 
-Each trace is DIRECTORY/two-node-random-<seed>.jsonl.gz. Guests are steered from here. Those that are
-recorded together share a boot, each has a lockspace of its own, and node 2 dies in the last only.
+Each trace is DIRECTORY/two-node-random-<seed>.jsonl.gz. Guests are steered from here. Seeds that
+are recorded together share a boot: each has a lockspace of its own, node 2 dies in the last only.
 
 Decides: how a seed becomes a trace of two nodes.
 May not know: what a workload asks (tests/workloads/twonodes.py).
