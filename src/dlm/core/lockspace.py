@@ -168,6 +168,10 @@ class Lockspace:
         """Say whether an unused resource is the directory entry of another node's."""
         return self._state.is_kept_for_master(resource)
 
+    def has_diverged(self, resource: Resource) -> bool:
+        """Say whether locks here have, as on a real kernel, other modes than their master has."""
+        return resource.key in self._state.diverged
+
     def waiters(self) -> list[LockBlock]:
         """Return the locks that wait for a reply, in the order of debugfs."""
         return self._state.walk_waiters()
