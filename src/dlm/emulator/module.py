@@ -67,6 +67,7 @@ class Module:
             self._appeared,
             self.keeps,
             boot.sleepers.wake,
+            acks_late=boot.profile.debug_comms == "address",  # Linux 6.12
         )
         self.spaces: list[Space] = []
         """All lockspaces, newest first, as the kernel looks through them."""
