@@ -204,8 +204,11 @@ class Endpoint:
         self.network.changed()
         return sorted(nodeid for nodeid, link in self.links.items() if link.known)
 
-    def stop(self) -> None:
-        """Close every connection in good order: both ends of each begin again."""
+    def stop(self) -> list[int]:
+        """Close every connection in good order: both ends of each begin again.
+
+        Returns the node ids that something was kept about.
+        """
         self.part()
         for peer, back in self._told:
             if back in peer.links:
@@ -213,8 +216,11 @@ class Endpoint:
         self._told.clear()
         for link in self.links.values():
             self.network.reset(link)
+        forgotten = list(self.links)
+        self.links.clear()
         self.running = False
         self.network.changed()
+        return forgotten
 
     # ---- messages -------------------------------------------------------------------------------
 
