@@ -22,14 +22,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from dlm.abi.device import Command, LockRequest, encode_request  # noqa: E402 - the path comes first
+from dlm.abi.device import Command, pack_lock  # noqa: E402 - the path comes first
 from dlm.control import Control  # noqa: E402
 from dlm.emulator import Cluster  # noqa: E402
 from dlm.kernel import KernelBackend  # noqa: E402
 from dlm.ports import Backend, Device  # noqa: E402
-from dlm.terms import LockMode  # noqa: E402
+from dlm.terms import VALUE_BLOCK_SIZE, LockMode  # noqa: E402
 from tests.locks import libdlm  # noqa: E402
 
+NO_VALUE = bytes(VALUE_BLOCK_SIZE)
 LOOPS, ROUNDS = 2000, 3
 PEERS = ("wait", "hand")
 SOURCE = ROOT / "bench" / "c" / "peer.c"
@@ -51,12 +52,12 @@ def bring_up(backend: Backend) -> None:
 
 def loop(device: Device, loops: int) -> float:
     """Lock and unlock one resource; return the microseconds of one loop."""
-    lock = encode_request(LockRequest(mode=LockMode.EX, castaddr=1, lksb=1, name=b"bench"))
+    lock = pack_lock(Command.LOCK, LockMode.EX, 0, 0, 0, NO_VALUE, b"bench")
     begin = time.perf_counter()
     for _ in range(loops):
         lock_id = device.write(lock)
         device.read(104)
-        device.write(encode_request(LockRequest(Command.UNLOCK, lock_id=lock_id, lksb=1)))
+        device.write(pack_lock(Command.UNLOCK, 0, 0, lock_id, 0, NO_VALUE, b""))
         device.read(104)
     return (time.perf_counter() - begin) / loops * 1e6
 

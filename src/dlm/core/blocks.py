@@ -76,6 +76,9 @@ GRANTED: Final = LockStatus.GRANTED
 CONVERTING: Final = LockStatus.CONVERT
 
 
+_NO_ARGS: Final = UserArgs()
+
+
 class Callback:
     """A completion or blocking AST that waits to be read (struct dlm_callback)."""
 
@@ -164,7 +167,7 @@ class LockBlock:
         self.alive = True
         self.freed = False
         # What belongs to the user's side (fs/dlm/user.c, ast.c).
-        self.args = UserArgs()
+        self.args = _NO_ARGS
         self.file: FileId | None = None
         self.callbacks: list[Callback] = []
         self.last_completion = IV
@@ -352,17 +355,19 @@ class ResourceTable:
 
     def activate(self, resource: Resource) -> None:
         """Take a tossed resource back into use."""
-        del self.tossed[resource.key]
+        key = resource.key
+        del self.tossed[key]
         resource.tossed_ns = None
-        self.in_use[resource.key] = resource
+        self.in_use[key] = resource
         self._note_activation(resource)
 
     def toss(self, resource: Resource, now: int) -> None:
         """Put a resource that nobody uses aside; its value block is lost, its flags stay."""
-        del self.in_use[resource.key]
+        key = resource.key
+        del self.in_use[key]
         resource.tossed_ns = now
         resource.value = None
-        self.tossed[resource.key] = resource
+        self.tossed[key] = resource
 
     def walk(self) -> list[Resource]:
         """Return the resources in use in the kernel's order.

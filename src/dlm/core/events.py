@@ -28,12 +28,15 @@ NO_VALUE = bytes(32)
 
 
 class UserArgs(NamedTuple):
-    """The user-space addresses that travel from a request to its results (opaque numbers)."""
+    """The user-space addresses that travel from a request to its results (opaque numbers).
 
-    castaddr: int = 0
+    They have the order of struct dlm_lock_params.
+    """
+
     castparam: int = 0
-    bastaddr: int = 0
+    castaddr: int = 0
     bastparam: int = 0
+    bastaddr: int = 0
     lksb: int = 0
 
 

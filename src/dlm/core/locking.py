@@ -58,7 +58,7 @@ def _move_value_on_grant(resource: Resource, lock: LockBlock) -> None:
     """set_lvb_lock(): where the way out is early, nothing says that the block is not valid."""
     move = VALUE_MOVES[lock.granted_mode][lock.requested_mode]
     if move == RETURNED:
-        if not _has_value(lock) or resource.value is None:
+        if resource.value is None or not _has_value(lock):
             return
         lock.value = resource.value
         lock.value_sequence = resource.value_sequence

@@ -58,6 +58,7 @@ _REPLIES: Final = frozenset(
 )
 _LOOKUPS: Final = frozenset({RecoveryType.LOOKUP, RecoveryType.LOOKUP_REPLY})
 _LOCKS: Final = frozenset({RecoveryType.LOCK, RecoveryType.LOCK_REPLY})
+_new = tuple.__new__  # of named tuples: half the time of their class's call
 _NODES: Final = int(RecoverStatus.NODES)
 _DIR: Final = int(RecoverStatus.DIR)
 
@@ -146,7 +147,13 @@ class Lockspace:
 
     def has_result(self, file: FileId) -> bool:
         """Say whether a file has unread results."""
-        return results.has_result(self._state, file)
+        state = self._state
+        opened = state.files.get(file)
+        return (
+            opened is not None
+            and bool(opened.ready or opened.results)
+            and not (state.stopped and results.are_held(state))
+        )
 
     def busy(self) -> bool:
         """Say whether any lock block exists, as a release without force asks."""
@@ -202,39 +209,36 @@ class Lockspace:
     # ---- calls ----------------------------------------------------------------------------------
 
     def _run(self, question: Any) -> None:  # Any: the command's type chooses the rule
-        """Carry out a user's command and answer it."""
+        """Carry out a user's command and answer it, once locking is on: no check comes before."""
         state = self._state
+        if state.stopped and type(question) is not Adopt:
+            state.progress += 1
+            state.blocked.append(question)
+            return
         try:
             value = self._commands[type(question)](state, question)
         except Refused as refusal:
             state.outputs.append(Reply(question.call, error=refusal.number))
         else:
             state.progress += 1
-            state.outputs.append(Reply(question.call, value))
-
-    def _run_or_block(self, question: Any) -> None:  # Any: as above
-        """Carry out a command, once locking is on; all its checks come after that wait."""
-        if self._state.stopped:
-            self._state.progress += 1
-            self._state.blocked.append(question)
-        else:
-            self._run(question)
+            state.outputs.append(_new(Reply, (question.call, value, 0, None)))
 
     def _purge(self, question: Purge) -> None:
         if question.nodeid not in (0, self._state.node):
             self._state.reply(question.call, users.send_purge(self._state, question))
         else:
-            self._run_or_block(question)
+            self._run(question)
 
     def _open(self, question: OpenFile) -> None:
-        self._state.files[question.file] = OpenFileState()
+        self._state.files[question.file] = OpenFileState(question.file)
 
     def _take(self, question: TakeResult) -> None:
         state = self._state
-        result = results.take(state, question.file, question.room)
+        call, file, room = question
+        result = results.take(state, file, room)
         if result is not None:
             state.progress += 1
-        state.outputs.append(Reply(question.call, result=result))
+        state.outputs.append(_new(Reply, (call, 0, 0, result)))
 
     # ---- control --------------------------------------------------------------------------------
 
@@ -411,12 +415,12 @@ _COMMANDS: Final[dict[type, Callable[[State, Any], int]]] = {
 
 _STEP: Final[dict[type, Callable[[Lockspace, Any], None]]] = {
     OpenFile: Lockspace._open,
-    CloseFile: Lockspace._run_or_block,
-    Request: Lockspace._run_or_block,
-    Convert: Lockspace._run_or_block,
+    CloseFile: Lockspace._run,
+    Request: Lockspace._run,
+    Convert: Lockspace._run,
     Adopt: Lockspace._run,
-    Unlock: Lockspace._run_or_block,
-    Deadlock: Lockspace._run_or_block,
+    Unlock: Lockspace._run,
+    Deadlock: Lockspace._run,
     Purge: Lockspace._purge,
     TakeResult: Lockspace._take,
     Stop: Lockspace._stop,

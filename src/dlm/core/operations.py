@@ -22,6 +22,7 @@ from dlm.core.blocks import (
     FORCEUNLOCK,
     GRANTED,
     IVVALBLK,
+    MASTER_COPY,
     MASTER_UNCERTAIN,
     NOQUEUE,
     OVERLAP,
@@ -88,7 +89,7 @@ def check_unlock(state: State, lock: LockBlock, flags: int) -> None:
 
     EBUSY for CANCEL and FORCEUNLOCK means: done, or remembered; the caller says success.
     """
-    if lock.is_master_copy:
+    if lock.flags & MASTER_COPY:
         raise Refused(errno.EINVAL)
     if lock.flags & ENDOFLIFE:
         raise Refused(errno.ENOENT)
@@ -210,9 +211,10 @@ def request(state: State, resource: Resource, lock: LockBlock) -> int:
         ask(state, resource, lock, MessageType.REQUEST, resource.nodeid)
         return 0
     error = locking.do_request(state, resource, lock)
-    locking.request_effects(state, resource, lock, error)
-    if error == -errno.EAGAIN:
-        state.end(lock)
+    if error:
+        locking.request_effects(state, resource, lock, error)
+        if error == -errno.EAGAIN:
+            state.end(lock)
     return error
 
 

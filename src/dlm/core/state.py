@@ -37,6 +37,7 @@ from dlm.core.events import (
     Output,
     Reply,
     Result,
+    ResultQueued,
     Send,
     SetTimer,
     Timer,
@@ -60,9 +61,10 @@ class Refused(Exception):
 class OpenFileState:
     """An open file of the lockspace's device: its locks and its results (struct dlm_user_proc)."""
 
-    __slots__ = ("locks", "ready", "results", "unlocking")
+    __slots__ = ("locks", "news", "ready", "results", "unlocking")
 
-    def __init__(self) -> None:
+    def __init__(self, file: FileId) -> None:
+        self.news = ResultQueued(file)
         self.locks: dict[int, LockBlock] = {}
         """Its locks by id, in the order in which they came to it."""
         self.unlocking: dict[int, LockBlock] = {}
@@ -168,8 +170,8 @@ class State:
         """Put a lock on a queue (add_lkb)."""
         lock.queued_ns = self.now
         lock.status = status
-        queue = resource.queue(status)
-        if status == GRANTED:
+        if status is GRANTED:
+            queue = resource.granted
             # Quirk: meant is "in order of granted mode", but what is compared is the mode that the
             # others ask for, so that a granted lock nearly always goes to the front.
             # Linux 6.1 fs/dlm/lock.c, lkb_add_ordered().
@@ -177,11 +179,13 @@ class State:
             while at < len(queue) and queue[at].requested_mode >= lock.granted_mode:
                 at += 1
             queue.insert(at, lock)
-        elif lock.exflags & HEADQUE:
+            return
+        queue = resource.queue(status)
+        if lock.exflags & HEADQUE:
             queue.insert(0, lock)
         else:
             queue.append(lock)
-        if status != GRANTED and not lock.is_master_copy:
+        if not lock.is_master_copy:
             self._watch(lock)
 
     def _watch(self, lock: LockBlock) -> None:

@@ -265,7 +265,7 @@ def _unlocked(sleeping: Pending, value: int) -> Body:
 
 
 def _user_args(body: LockRequest) -> UserArgs:
-    return UserArgs(body.castaddr, body.castparam, body.bastaddr, body.bastparam, body.lksb)
+    return UserArgs(body.castparam, body.castaddr, body.bastparam, body.bastaddr, body.lksb)
 
 
 _QUESTION: dict[int, Callable[[LockFile3, CallId, DecodedRequest], Question]] = {

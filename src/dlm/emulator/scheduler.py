@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
+from typing import Any
 
 from dlm.emulator.brief import brief
 from dlm.errors import StalledError
@@ -50,7 +51,8 @@ class Scheduler:
     questions that were asked before the last change, in the second all of them are fresh.
     """
 
-    def __init__(self, seed: int = 0, *, keep_trace: bool = False) -> None:
+    # Any: what the world is, those who check it know.
+    def __init__(self, seed: int = 0, world: Any = None, *, keep_trace: bool = False) -> None:
         self.now = 0.0
         """Virtual seconds since the cluster was made."""
         self.random = Random(seed)
@@ -58,8 +60,9 @@ class Scheduler:
         """Grows with every real change of the world; whoever makes a change adds to it."""
         self.signals = 0
         """Grows with every descriptor that became readable; the asyncio selector looks at it."""
-        self.after_step: Callable[[], None] | None = None
-        """Called after every step of any lockspace: invariants are checked here."""
+        self.world = world
+        self.checks: list[Callable[[Any], None]] = []
+        """Called with the world after every step of any lockspace: invariants are checked here."""
         self.patience = PATIENCE
         self._keep_trace = keep_trace
         self._trace: deque[tuple[float, tuple[object, ...]]] = deque(
