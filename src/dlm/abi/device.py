@@ -171,6 +171,7 @@ class _Packers:
 
 _NATIVE_LAYOUT = Layout.NATIVE
 _NATIVE = _Packers("", int(size_of("void *") == 8))
+_NATIVE_SIZE, _NAME_AT = _NATIVE.request, _NATIVE.name_at
 _unpack_lock = _NATIVE.lock.unpack_from
 _COMPAT = _Packers("32", 0)
 _PACKERS = {Layout.NATIVE: _NATIVE, Layout.COMPAT32: _COMPAT}
@@ -350,17 +351,54 @@ def decode_native(data: bytes) -> LockRequest | None:
     Says what ``decode_envelope`` and ``decode_body`` say of it, in a third of their time.
     """
     size = len(data)
-    if not _NATIVE.request <= size <= _WRITE_MAX:
+    if not _NATIVE_SIZE <= size <= _WRITE_MAX:
         return None
-    fields = _unpack_lock(data)
-    command, length = fields[3], fields[6]
-    if fields[0] != _MAJOR or fields[1] > _MINOR or not fields[4] or command not in _LOCK_COMMANDS:
+    (
+        major,
+        minor,
+        _,
+        command,
+        is64bit,
+        mode,
+        length,
+        flags,
+        lock_id,
+        parent,
+        xid,
+        timeout,
+        castparam,
+        castaddr,
+        bastparam,
+        bastaddr,
+        lksb,
+        value,
+    ) = _unpack_lock(data)
+    if major != _MAJOR or minor > _MINOR or not is64bit or command not in _LOCK_COMMANDS:
         return None
     name = b""
     if length:
-        at = _NATIVE.name_at
-        name = data[at : at + min(length, size - _NATIVE.request)].ljust(length, b"\0")
-    return _tuple(LockRequest, (command, fields[5], *fields[7:], name))
+        if length > size - _NATIVE_SIZE:
+            return None
+        name = data[_NAME_AT : _NAME_AT + length]
+    return _tuple(
+        LockRequest,
+        (
+            command,
+            mode,
+            flags,
+            lock_id,
+            parent,
+            xid,
+            timeout,
+            castparam,
+            castaddr,
+            bastparam,
+            bastaddr,
+            lksb,
+            value,
+            name,
+        ),
+    )
 
 
 def _decode_lock(whole: bytes, size: int, packers: _Packers) -> LockRequest:

@@ -274,18 +274,15 @@ class LockTable:
 
     def create(self, resource: Resource) -> LockBlock:
         """Make a lock that keeps its resource."""
-        if self._free:
-            lock_id = heapq.heappop(self._free)
-        else:
-            lock_id = self._next
-            self._next += 1
-        return self._add(lock_id, resource)
-
-    def _add(self, lock_id: int, resource: Resource) -> LockBlock:
+        lock_id = heapq.heappop(self._free) if self._free else self._new_id()
         lock = self.locks[lock_id] = LockBlock(lock_id, resource)
         lock.blocked_mode = self._never_blocked
         resource.holds += 1
         return lock
+
+    def _new_id(self) -> int:
+        self._next += 1
+        return self._next - 1
 
     def remove(self, lock: LockBlock) -> None:
         """Free the lock's id."""
@@ -301,12 +298,10 @@ class ScatteredLockTable(LockTable):
     1024 locks. An id never comes again.
     """
 
-    def create(self, resource: Resource) -> LockBlock:
-        """Make a lock that keeps its resource."""
-        count = self._next - 1
-        self._next += 1
+    def _new_id(self) -> int:
+        count = super()._new_id() - 1
         bucket = (count * 389 + 229) % ID_BUCKETS
-        return self._add(bucket | count // ID_BUCKETS + 1 << 16, resource)
+        return bucket | count // ID_BUCKETS + 1 << 16
 
     def remove(self, lock: LockBlock) -> None:
         """Forget the lock."""
@@ -347,19 +342,16 @@ class ResourceTable:
         hashed = hash_name(name)
         resource = Resource(name, key, hashed, hashed & self._mask)
         if in_use:
-            self.in_use[key] = resource
-            self._note_activation(resource)
+            self._use(resource)
         else:
             self.tossed[key] = resource
         return resource
 
     def activate(self, resource: Resource) -> None:
         """Take a tossed resource back into use."""
-        key = resource.key
-        del self.tossed[key]
+        del self.tossed[resource.key]
         resource.tossed_ns = None
-        self.in_use[key] = resource
-        self._note_activation(resource)
+        self._use(resource)
 
     def toss(self, resource: Resource, now: int) -> None:
         """Put a resource that nobody uses aside; its value block is lost, its flags stay."""
@@ -384,7 +376,8 @@ class ResourceTable:
             return _by_bucket(self.tossed.values())
         return list(reversed(self.tossed.values()))
 
-    def _note_activation(self, resource: Resource) -> None:
+    def _use(self, resource: Resource) -> None:
+        self.in_use[resource.key] = resource
         self._activations += 1
         resource.activated = self._activations
 

@@ -4,7 +4,8 @@ Decides: the words between ``dlm.core`` and whoever gives it a world (``dlm.emul
 May not know: how the machine works; sockets, files, clocks.
 
 A ``Lockspace`` (dlm.core.lockspace) is one lockspace on one node:
-``step(input, now) -> list[Output]``, ``now`` in nanoseconds of the node's own clock.
+``step(input, now) -> list[Output]``, ``now`` in nanoseconds of the node's own clock; and
+``take(file, room, now) -> (Result | None, list[Output])``, which no event stands for.
 Every user input carries a ``CallId`` of the caller's choosing and is answered by exactly one
 ``Reply``, at once or, where the kernel sleeps (lockspace stopped), in a later step.
 """
@@ -137,17 +138,6 @@ class Purge:
     pid: int
 
 
-class TakeResult(NamedTuple):
-    """Take the next result of a file; answered at once with a ``Result`` or None.
-
-    ``room`` False: the caller's buffer has no room for the value block, which is then lost.
-    """
-
-    call: CallId
-    file: FileId
-    room: bool = True
-
-
 @dataclass(frozen=True, slots=True)
 class Stop:
     """control=0: suspend locking; answered with 0 when no operation is inside."""
@@ -240,7 +230,6 @@ Input = (
     | Unlock
     | Deadlock
     | Purge
-    | TakeResult
     | Stop
     | Start
     | Finish
@@ -275,7 +264,6 @@ class Reply(NamedTuple):
     call: CallId
     value: int = 0
     error: int = 0
-    result: Result | None = None
 
 
 class ResultQueued(NamedTuple):

@@ -32,10 +32,10 @@ from dlm.core.events import (
     RecoveryEnded,
     Reply,
     Request,
+    Result,
     SetNoDirectory,
     Start,
     Stop,
-    TakeResult,
     Timer,
     TimerFired,
     Tune,
@@ -68,7 +68,7 @@ Call = CloseFile | Request | Convert | Unlock | Deadlock | Purge
 
 
 class Lockspace:
-    """A lockspace on a node; ``step`` is all that ever changes it."""
+    """A lockspace on a node; ``step`` and ``take`` are all that ever change it."""
 
     def __init__(
         self,
@@ -206,6 +206,22 @@ class Lockspace:
         _STEP[type(question)](self, question)
         return outputs
 
+    def take(
+        self, file: FileId, room: bool = True, now: int = 0
+    ) -> tuple[Result | None, list[Output]]:
+        """Take the next result of a file; return it, and what that brings about.
+
+        ``room`` False: the caller's buffer has no room for the value block, which is then lost.
+        """
+        state = self._state
+        state.now = now
+        outputs: list[Output] = []
+        state.outputs = outputs
+        result = results.take(state, file, room)
+        if result is not None:
+            state.progress += 1
+        return result, outputs
+
     # ---- calls ----------------------------------------------------------------------------------
 
     def _run(self, question: Any) -> None:  # Any: the command's type chooses the rule
@@ -221,7 +237,7 @@ class Lockspace:
             state.outputs.append(Reply(question.call, error=refusal.number))
         else:
             state.progress += 1
-            state.outputs.append(_new(Reply, (question.call, value, 0, None)))
+            state.outputs.append(_new(Reply, (question.call, value, 0)))
 
     def _purge(self, question: Purge) -> None:
         if question.nodeid not in (0, self._state.node):
@@ -231,14 +247,6 @@ class Lockspace:
 
     def _open(self, question: OpenFile) -> None:
         self._state.files[question.file] = OpenFileState(question.file)
-
-    def _take(self, question: TakeResult) -> None:
-        state = self._state
-        call, file, room = question
-        result = results.take(state, file, room)
-        if result is not None:
-            state.progress += 1
-        state.outputs.append(_new(Reply, (call, 0, 0, result)))
 
     # ---- control --------------------------------------------------------------------------------
 
@@ -422,7 +430,6 @@ _STEP: Final[dict[type, Callable[[Lockspace, Any], None]]] = {
     Unlock: Lockspace._run,
     Deadlock: Lockspace._run,
     Purge: Lockspace._purge,
-    TakeResult: Lockspace._take,
     Stop: Lockspace._stop,
     Start: Lockspace._start,
     Finish: Lockspace._finish,

@@ -31,6 +31,7 @@ _new = tuple.__new__  # of named tuples: half the time of their class's call
 CALLBACKS_MAX: Final = 6
 """Results of one lock that can wait to be read, up to 6.1; more are dropped with a log line."""
 
+_SILENT: Final = ORPHAN | DEAD
 _ENDS_UNGRANTED: Final = frozenset({-ECANCEL, -errno.ETIMEDOUT, -errno.EDEADLK, -errno.EAGAIN})
 
 
@@ -51,7 +52,7 @@ def queue_blocking(state: State, lock: LockBlock, mode: int) -> None:
 
 def _queue(state: State, lock: LockBlock, callback: Callback) -> None:
     """Linux 6.1 fs/dlm/user.c, dlm_user_add_ast()."""
-    if lock.flags & (ORPHAN | DEAD) or lock.file is None:
+    if lock.flags & _SILENT or lock.file is None:
         return
     if callback.blocking:
         if not lock.args.bastaddr:

@@ -130,7 +130,8 @@ def unlock(state: State, command: Unlock) -> int:
     castparam, castaddr, bastparam, bastaddr, _ = lock.args
     castparam = new.castparam or castparam
     lock.args = _new(UserArgs, (castparam, castaddr, bastparam, bastaddr, new.lksb))
-    operations.check_unlock_arguments(flags)
+    if flags:
+        operations.check_unlock_arguments(flags)
     try:
         if cancels:
             operations.cancel_lock(state, lock, flags)

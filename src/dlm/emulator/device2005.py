@@ -28,7 +28,7 @@ from dlm.abi.device2005 import (
     encode_result,
     is_version_taken,
 )
-from dlm.core.events import CallId, Convert, Request, TakeResult, Unlock, UserArgs
+from dlm.core.events import CallId, Convert, Request, Unlock, UserArgs
 from dlm.emulator.misc import RESULT_READY, MiscFile, refuse
 from dlm.emulator.pending import Body, Pending
 from dlm.emulator.space import Question
@@ -211,11 +211,7 @@ class LockFile3(MiscFile):
 
     def _pull(self) -> None:
         space = self._space
-        while not space.gone and space.core.has_result(self._file):
-            reply = space.call(TakeResult(self._boot.next_call(), self._file))
-            assert reply is not None
-            result = reply.result
-            assert result is not None
+        while not space.gone and (result := space.take(self._file)) is not None:
             args, blocking = result.args, result.bast_mode != 0
             self._events.append(
                 LockResult(

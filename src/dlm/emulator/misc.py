@@ -38,7 +38,6 @@ from dlm.core.events import (
     Deadlock,
     Purge,
     Request,
-    TakeResult,
     Unlock,
     UserArgs,
 )
@@ -367,23 +366,19 @@ class LockFile(MiscFile):
                 return data
 
     def _take(self, size: int) -> bytes | None:
-        space = self._space
-        if not space.core.has_result(self._file):
+        if not self._ready():
             return None
         layout = self._layout
         header = _HEADER if layout is _NATIVE else _HEADER32
         # Quirk: with 52 to 71 bytes of room 72 are written all the same.
         if size < header:
             self._boot.risk(READ_TOO_SHORT, f"of {size} bytes from {self.name}")
-        room = size >= header + VALUE_BLOCK_SIZE
-        call = self._boot.next_call()
-        reply = space.step(_new(TakeResult, (call, self._file, room)), call)
-        assert reply is not None
+        result = self._space.take(self._file, size >= header + VALUE_BLOCK_SIZE)
         if self._signal is not None and not self._ready():
             self._signal.clear()
-        if reply.result is None:
+        if result is None:
             return None
-        args, lock_id, status, flags, bast_mode, value = reply.result
+        args, lock_id, status, flags, bast_mode, value = result
         castparam, castaddr, bastparam, bastaddr, lksb = args
         if bast_mode:
             castaddr, castparam = bastaddr, bastparam

@@ -31,6 +31,7 @@ from dlm.core.events import (
     RecoveryEnded,
     Reply,
     Request,
+    Result,
     ResultQueued,
     Send,
     SetNoDirectory,
@@ -38,7 +39,6 @@ from dlm.core.events import (
     Start,
     StartMember,
     Stop,
-    TakeResult,
     Timer,
     TimerFired,
     Tune,
@@ -70,7 +70,7 @@ class Packet:
     message: Message
 
 
-Question = CloseFile | Request | Convert | Adopt | Unlock | Deadlock | Purge | TakeResult | Stop
+Question = CloseFile | Request | Convert | Adopt | Unlock | Deadlock | Purge | Stop
 """Inputs that are users' calls."""
 
 
@@ -146,25 +146,35 @@ class Space:
             if asked is not None:
                 raise OSError(errno.EIO, error.message, boot.name) from error
             return None
-        progress = core.progress
-        if progress != self._progress:
-            self._progress = progress
-            scheduler.progress += 1
         answer = None
         for output in outputs:
-            if type(output) is ResultQueued:
-                told = self.on_result.get(output.file)
-                if told is not None:
-                    told()
-            elif type(output) is not Reply:
+            if type(output) is not Reply:
                 _CARRY_OUT[type(output)](self, output)
             elif output.call == asked:
                 answer = output
             else:
                 boot.answer(output)
+        self._stepped()
+        return answer
+
+    def take(self, file: FileId, room: bool = True) -> Result | None:
+        """Take a file's next result; ``room``: the reader has room for its value block."""
+        boot = self._boot
+        result, outputs = self.core.take(file, room, boot.clock())
+        if result is not None:
+            self._scheduler.record(boot.name, self.name, "read", file)
+        for output in outputs:
+            _CARRY_OUT[type(output)](self, output)
+        self._stepped()
+        return result
+
+    def _stepped(self) -> None:
+        scheduler, progress = self._scheduler, self.core.progress
+        if progress != self._progress:
+            self._progress = progress
+            scheduler.progress += 1
         for check in scheduler.checks:
             check(scheduler.world)
-        return answer
 
     # ---- files ----------------------------------------------------------------------------------
 
@@ -271,6 +281,11 @@ class Space:
 
     # ---- outputs --------------------------------------------------------------------------------
 
+    def _result_queued(self, output: ResultQueued) -> None:
+        told = self.on_result.get(output.file)
+        if told is not None:
+            told()
+
     def _send(self, output: Send) -> None:
         packet = Packet(self.global_id, output.message)
         sequenced = self.module.numbers_messages and is_sequenced(
@@ -313,6 +328,7 @@ class Space:
 
 # Any: each takes the kind of output that it stands beside.
 _CARRY_OUT: dict[type, Callable[[Space, Any], None]] = {
+    ResultQueued: Space._result_queued,
     Send: Space._send,
     SetTimer: Space._set_timer,
     CancelTimer: Space._cancel,
