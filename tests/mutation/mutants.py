@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         "HEADQUE goes to the head",
         "core/state.py",
-        "elif lock.exflags & HEADQUE:",
-        "elif lock.exflags & HEADQUE and status == WAITING:",
+        "if lock.exflags & HEADQUE:",
+        "if lock.exflags & HEADQUE and status == WAITING:",
     ),
     Mutant("EXPEDITE is granted at once", "core/locking.py", "if flags & EXPEDITE:", "if False:"),
     Mutant("NOORDER passes by", "core/locking.py", "if flags & NOORDER:", "if False:"),
@@ -258,7 +258,7 @@ MUTANTS = (
     Mutant(
         "an unlock replaces castparam unless it is 0",
         "core/users.py",
-        "castparam = new.castparam or had.castparam",
+        "castparam = new.castparam or castparam",
         "castparam = new.castparam",
         "4.4",
     ),

@@ -216,9 +216,9 @@ class State:
         """Free a lock to which nothing refers any more, and its resource with it (put_lkb)."""
         if lock.alive or lock.freed or lock.status or lock.wait_count:
             return
-        if lock.lock_id in self.orphans:
-            return
         if lock.callbacks and self.profile.ids_free_when_read:
+            return
+        if lock.lock_id in self.orphans:
             return
         if lock.file is not None:
             file = self.files.get(lock.file)
@@ -234,6 +234,8 @@ class State:
             return
         self.resources.toss(resource, self.now)
         resource.due_ns = self.now + self.toss_secs * SECOND
+        if self.scan_armed:
+            return
         if self.profile.scans_periodically:
             self.arm_scan(float(self.scan_secs))
         elif not self.is_kept_for_master(resource):

@@ -366,12 +366,10 @@ class LockFile(MiscFile):
                 return data
 
     def _take(self, size: int) -> bytes | None:
-        if not self._ready():
-            return None
         layout = self._layout
         header = _HEADER if layout is _NATIVE else _HEADER32
         # Quirk: with 52 to 71 bytes of room 72 are written all the same.
-        if size < header:
+        if size < header and self._ready():
             self._boot.risk(READ_TOO_SHORT, f"of {size} bytes from {self.name}")
         result = self._space.take(self._file, size >= header + VALUE_BLOCK_SIZE)
         if self._signal is not None and not self._ready():

@@ -208,7 +208,7 @@ class Scheduler:
         What an idle event does before anything has changed is noted only in a whole trace.
         """
         running = self._running
-        if self._keep_trace or running is None or not running.idle or self.progress != self._before:
+        if running is None or self._keep_trace or not running.idle or self.progress != self._before:
             self._trace.append((self.now, parts))
 
     def trace(self) -> tuple[str, ...]:
