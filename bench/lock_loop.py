@@ -1,9 +1,9 @@
 """Benchmark: lock and unlock through the emulator's device, against C libdlm on a real kernel.
 
 Decides: nothing; prints the times of one loop and their ratios, all measured on this machine in
-this run. The peers are bench/c/peer.c's: libdlm as programs use it (``dlm_ls_lock_wait`` and
-``dlm_ls_unlock_wait``, which the limit is for), and dispatching by hand, the least that C can do.
-They want a guest and libdlm's headers (Debian: libdlm-dev, gcc):
+this run. The peers are bench/c/peer.c's: libdlm as threaded programs use it (``dlm_ls_lock_wait``
+and ``dlm_ls_unlock_wait``), and dispatching by hand, the least that C can do; the limit is for
+both. They want a guest and libdlm's headers (Debian: libdlm-dev, gcc):
 
     tests/vm/run --exec 'python bench/lock_loop.py'
 
@@ -88,10 +88,10 @@ def main() -> int:
     ratios = {name: ours / peer for name, peer in peers.items()}
     print(
         f"lock and unlock: emulator {ours:.0f} µs, C libdlm on this kernel {peers['wait']:.0f} µs, "
-        f"ratio {ratios['wait']:.2f} (at most {AT_MOST:.0f}); C dispatching by hand "
-        f"{peers['hand']:.0f} µs, ratio {ratios['hand']:.2f}"
+        f"ratio {ratios['wait']:.2f}; C dispatching by hand {peers['hand']:.0f} µs, "
+        f"ratio {ratios['hand']:.2f} (at most {AT_MOST:.0f})"
     )
-    return int(ratios["wait"] > AT_MOST)
+    return int(max(ratios.values()) > AT_MOST)
 
 
 if __name__ == "__main__":
