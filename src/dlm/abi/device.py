@@ -228,27 +228,10 @@ def encode_request(
 
 
 def _encode_lock(request: LockRequest, packers: _Packers, version: tuple[int, int, int]) -> bytes:
-    name, value = request.name, request.value
+    command, mode, *numbers, value, name = request
     if len(value) != VALUE_BLOCK_SIZE:
         raise ValueError(f"a value block has {VALUE_BLOCK_SIZE} bytes, not {len(value)}")
-    head = packers.lock.pack(
-        *version,
-        request.command,
-        packers.is64bit,
-        request.mode,
-        len(name),
-        request.flags,
-        request.lock_id,
-        request.parent,
-        request.xid,
-        request.timeout,
-        request.castparam,
-        request.castaddr,
-        request.bastparam,
-        request.bastaddr,
-        request.lksb,
-        value,
-    )
+    head = packers.lock.pack(*version, command, packers.is64bit, mode, len(name), *numbers, value)
     # Quirk: a 32-bit name begins before the end of the struct (100 of 104), but is counted from
     # its end: the last 4 bytes that are sent never count.
     return head + name + bytes(packers.request - packers.name_at)
