@@ -17,6 +17,7 @@ from enum import Enum, IntEnum
 from typing import NamedTuple, Self
 
 from dlm.abi._layout import constant, offset_of, record, size_of
+from dlm.record import new_tuple
 from dlm.terms import RESOURCE_NAME_MAX, VALUE_BLOCK_SIZE, LockFlag
 
 VERSION = (
@@ -49,7 +50,6 @@ class Layout(Enum):
 
 
 _LOCK, _UNLOCK, _CONVERT = int(Command.LOCK), int(Command.UNLOCK), int(LockFlag.CONVERT)
-_tuple = tuple.__new__
 
 
 # ---- values -------------------------------------------------------------------------------------
@@ -85,18 +85,18 @@ class LockRequest(NamedTuple):
     @classmethod
     def lock(cls, name: bytes, mode: int, flags: int = 0, value: bytes = _NO_VALUE) -> Self:
         """Return a request for a new lock."""
-        return _tuple(cls, (_LOCK, mode, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, value, name))
+        return new_tuple(cls, (_LOCK, mode, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, value, name))
 
     @classmethod
     def convert(cls, lock_id: int, mode: int, flags: int = 0, value: bytes = _NO_VALUE) -> Self:
         """Return a request to convert a lock; CONVERT is added to the flags."""
         flags |= _CONVERT
-        return _tuple(cls, (_LOCK, mode, flags, lock_id, 0, 0, 0, 0, 0, 0, 0, 0, value, b""))
+        return new_tuple(cls, (_LOCK, mode, flags, lock_id, 0, 0, 0, 0, 0, 0, 0, 0, value, b""))
 
     @classmethod
     def unlock(cls, lock_id: int, flags: int = 0, value: bytes = _NO_VALUE) -> Self:
         """Return a request to unlock; with the flag CANCEL, to cancel what is under way."""
-        return _tuple(cls, (_UNLOCK, 0, flags, lock_id, 0, 0, 0, 0, 0, 0, 0, 0, value, b""))
+        return new_tuple(cls, (_UNLOCK, 0, flags, lock_id, 0, 0, 0, 0, 0, 0, 0, 0, value, b""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +363,7 @@ def decode_native(data: bytes) -> LockRequest | None:
         if length > size - _NATIVE_SIZE:
             return None
         name = data[_NAME_AT : _NAME_AT + length]
-    return _tuple(
+    return new_tuple(
         LockRequest,
         (
             command,

@@ -46,6 +46,7 @@ from dlm.core.recovery import Recovery, RecoveryFailed
 from dlm.core.state import OpenFileState, Refused, State
 from dlm.core.steps import recover
 from dlm.core.users2005 import COMMANDS_2005
+from dlm.record import new_tuple
 from dlm.terms import KernelProfile, NodeId, RecoverStatus
 
 _REPLIES: Final = frozenset(
@@ -58,7 +59,6 @@ _REPLIES: Final = frozenset(
 )
 _LOOKUPS: Final = frozenset({RecoveryType.LOOKUP, RecoveryType.LOOKUP_REPLY})
 _LOCKS: Final = frozenset({RecoveryType.LOCK, RecoveryType.LOCK_REPLY})
-_new = tuple.__new__  # of named tuples: half the time of their class's call
 _NODES: Final = int(RecoverStatus.NODES)
 _DIR: Final = int(RecoverStatus.DIR)
 
@@ -237,7 +237,7 @@ class Lockspace:
             state.outputs.append(Reply(question.call, error=refusal.number))
         else:
             state.progress += 1
-            state.outputs.append(_new(Reply, (question.call, value, 0)))
+            state.outputs.append(new_tuple(Reply, (question.call, value, 0)))
 
     def _purge(self, question: Purge) -> None:
         if question.nodeid not in (0, self._state.node):

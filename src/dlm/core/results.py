@@ -24,9 +24,8 @@ from dlm.core.blocks import (
 from dlm.core.events import FileId, Result
 from dlm.core.modes import COMPATIBLE, IV, PR, RETURNED, VALUE_MOVES
 from dlm.core.state import OpenFileState, State
+from dlm.record import new_tuple
 from dlm.terms import ECANCEL, EUNLOCK
-
-_new = tuple.__new__  # of named tuples: half the time of their class's call
 
 CALLBACKS_MAX: Final = 6
 """Results of one lock that can wait to be read, up to 6.1; more are dropped with a log line."""
@@ -183,7 +182,7 @@ def _result(
     lock: LockBlock, callback: Callback, status: int, flags: int, value: bytes | None
 ) -> Result:
     mode = callback.mode if callback.blocking else 0
-    return _new(Result, (lock.args, lock.lock_id, status, flags, mode, value))
+    return new_tuple(Result, (lock.args, lock.lock_id, status, flags, mode, value))
 
 
 def _tell(state: State, file: OpenFileState) -> None:

@@ -45,6 +45,7 @@ from dlm.core.hazards import READ_TOO_SHORT
 from dlm.emulator.pending import Body, Pending, Signal
 from dlm.emulator.space import Question
 from dlm.ports import DeviceCall, DeviceClose, DeviceRead, DeviceWrite, OpenFlags, PollEvents
+from dlm.record import new_tuple
 from dlm.terms import VALUE_BLOCK_SIZE, LockFlag
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ _ORPHAN = int(LockFlag.ORPHAN)
 _NATIVE = Layout.NATIVE
 _HEADER = RESULT_SIZE[Layout.NATIVE]
 _HEADER32 = RESULT_SIZE[Layout.COMPAT32]
-_new = tuple.__new__  # of named tuples: half the time of their class's call
-
 assert LockRequest._fields[7:12] == UserArgs._fields
 
 DEVICE_MODE = stat.S_IFCHR | 0o600
@@ -411,16 +410,16 @@ class LockFile(MiscFile):
         _, mode, flags, lock_id, _, xid, _, _, castaddr, _, _, lksb, value, name = body
         if not (castaddr and lksb):
             raise refuse(errno.EINVAL, self.name)
-        file, pid, args = self._file, self._process.pid, _new(UserArgs, body[7:12])
+        file, pid, args = self._file, self._process.pid, new_tuple(UserArgs, body[7:12])
         if flags & _CONVERT:
             return Convert(call, file, pid, lock_id, mode, flags, args, xid, value)
         if flags & _ORPHAN:
             return Adopt(call, file, pid, name, mode, flags, args, xid, value)
-        return _new(Request, (call, file, pid, name, mode, flags, args, xid, value))
+        return new_tuple(Request, (call, file, pid, name, mode, flags, args, xid, value))
 
     def _unlock(self, call: CallId, body: LockRequest) -> Question:
-        args = _new(UserArgs, body[7:12])
-        return _new(Unlock, (call, self._file, body.lock_id, body.flags, args, body.value))
+        args = new_tuple(UserArgs, body[7:12])
+        return new_tuple(Unlock, (call, self._file, body.lock_id, body.flags, args, body.value))
 
     def _deadlock(self, call: CallId, body: LockRequest) -> Question:
         return Deadlock(call, body.lock_id, body.flags)

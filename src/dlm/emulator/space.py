@@ -146,6 +146,7 @@ class Space:
             if asked is not None:
                 raise OSError(errno.EIO, error.message, boot.name) from error
             return None
+        self._note_progress()
         answer = None
         for output in outputs:
             if type(output) is not Reply:
@@ -154,27 +155,29 @@ class Space:
                 answer = output
             else:
                 boot.answer(output)
-        self._stepped()
+        for check in scheduler.checks:
+            check(scheduler.world)
         return answer
 
     def take(self, file: FileId, room: bool = True) -> Result | None:
         """Take a file's next result; ``room``: the reader has room for its value block."""
-        boot = self._boot
+        scheduler, boot = self._scheduler, self._boot
         result, outputs = self.core.take(file, room, boot.clock())
         if result is not None:
-            self._scheduler.record(boot.name, self.name, "read", file)
+            scheduler.record(boot.name, self.name, "read", file)
+            self._note_progress()
         for output in outputs:
             _CARRY_OUT[type(output)](self, output)
-        self._stepped()
-        return result
-
-    def _stepped(self) -> None:
-        scheduler, progress = self._scheduler, self.core.progress
-        if progress != self._progress:
-            self._progress = progress
-            scheduler.progress += 1
         for check in scheduler.checks:
             check(scheduler.world)
+        return result
+
+    def _note_progress(self) -> None:
+        # Before the outputs are carried out: what an idle event schedules then is not idle.
+        progress = self.core.progress
+        if progress != self._progress:
+            self._progress = progress
+            self._scheduler.progress += 1
 
     # ---- files ----------------------------------------------------------------------------------
 
