@@ -278,8 +278,8 @@ MUTANTS = (
     Mutant(
         "adopting does not wait while locking is stopped",
         "core/lockspace.py",
-        "    Adopt: Lockspace._run,\n",
-        "    Adopt: Lockspace._run_or_block,\n",
+        "if state.stopped and type(question) is not Adopt:",
+        "if state.stopped:",
         "6.1-",
     ),
     # ---- the device ----
