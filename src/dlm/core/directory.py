@@ -192,7 +192,7 @@ def _scan_oldest(state: State) -> None:
 
 def _free(state: State, resource: Resource) -> None:
     del state.resources.tossed[resource.key]
-    state.progress += 1
+    state.world.progress += 1
     if (
         not state.no_directory
         and resource.master == state.node

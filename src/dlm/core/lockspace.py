@@ -43,7 +43,7 @@ from dlm.core.events import (
 )
 from dlm.core.messages import LockMessage, RecoveryMessage, RecoveryType
 from dlm.core.recovery import Recovery, RecoveryFailed
-from dlm.core.state import OpenFileState, Refused, State
+from dlm.core.state import OpenFileState, Refused, State, World
 from dlm.core.steps import recover
 from dlm.core.users2005 import COMMANDS_2005
 from dlm.record import new_tuple
@@ -82,12 +82,14 @@ class Lockspace:
         watches_waits: bool = False,
         strict: bool = False,
         reaches: Callable[[int], bool] | None = None,
+        world: World | None = None,
     ) -> None:
         """Begin stopped; with ``holds_results`` no result can be read while it is.
 
         ``watches_waits``: locks that have to wait are marked (create flag TIMEWARN, up to 6.3).
         ``strict``: raise ``KernelHazardError`` where a real kernel would not survive (hazards.py).
         ``reaches``: says whether a message to a node can be made; ENOBUFS where it cannot.
+        ``world``: counts the changes of this lockspace with others'.
         """
         self.name = name
         self._state = State(name, node, profile, exflags, table_size)
@@ -96,6 +98,8 @@ class Lockspace:
         self._state.strict = strict
         if reaches is not None:
             self._state.reaches = reaches
+        if world is not None:
+            self._state.world = world
         self._commands = COMMANDS_2005 if profile.locks_by_id else _COMMANDS
         self._recovery: Recovery | None = None
         self._next: tuple[int, Start] | None = None
@@ -137,8 +141,8 @@ class Lockspace:
 
     @property
     def progress(self) -> int:
-        """Return a number that grows with every real change."""
-        return self._state.progress
+        """Return a number that grows with every real change of the world."""
+        return self._state.world.progress
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -219,7 +223,7 @@ class Lockspace:
         state.outputs = outputs
         result = results.take(state, file, room)
         if result is not None:
-            state.progress += 1
+            state.world.progress += 1
         return result, outputs
 
     # ---- calls ----------------------------------------------------------------------------------
@@ -228,7 +232,7 @@ class Lockspace:
         """Carry out a user's command and answer it, once locking is on: no check comes before."""
         state = self._state
         if state.stopped and type(question) is not Adopt:
-            state.progress += 1
+            state.world.progress += 1
             state.blocked.append(question)
             return
         try:
@@ -236,7 +240,7 @@ class Lockspace:
         except Refused as refusal:
             state.outputs.append(Reply(question.call, error=refusal.number))
         else:
-            state.progress += 1
+            state.world.progress += 1
             state.outputs.append(new_tuple(Reply, (question.call, value, 0)))
 
     def _purge(self, question: Purge) -> None:
@@ -252,7 +256,7 @@ class Lockspace:
 
     def _stop(self, question: Stop) -> None:
         state = self._state
-        state.progress += 1
+        state.world.progress += 1
         state.stopped = True
         state.recovery_stopped = True
         state.recover_sequence += 1
@@ -271,7 +275,7 @@ class Lockspace:
 
     def _start(self, question: Start) -> None:
         state = self._state
-        state.progress += 1
+        state.world.progress += 1
         state.recover_sequence += 1
         self._next = (state.recover_sequence, question)
         self._finishable = None
@@ -304,7 +308,7 @@ class Lockspace:
             self._begin()
             return
         self._recovery = None
-        self._state.progress += 1
+        self._state.world.progress += 1
         if recovery.sequence != self._state.recover_sequence:
             # A newer start came meanwhile: locking stays off until that is done.
             self._state.outputs.append(RecoveryEnded(errno.EINTR))
@@ -321,7 +325,7 @@ class Lockspace:
     def _finish(self, question: Finish) -> None:
         del question
         if self._finishable is not None:
-            self._state.progress += 1
+            self._state.world.progress += 1
             sequence, self._finishable = self._finishable, None
             self._enable(sequence)
             self._run_blocked()
@@ -352,7 +356,7 @@ class Lockspace:
         # lockspace, too; Linux 6.1 fs/dlm/recoverd.c, dlm_recoverd().
         del question
         if self._state.stopped and self._recovery is None:
-            self._state.progress += 1
+            self._state.world.progress += 1
             self._state.stopped = False
             self._run_blocked()
 
@@ -375,7 +379,7 @@ class Lockspace:
 
     def _receive(self, source: int, message: LockMessage) -> None:
         state = self._state
-        state.progress += 1
+        state.world.progress += 1
         if not state.stopped:
             receiving.receive(state, source, message)
         elif state.generation:

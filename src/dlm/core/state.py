@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from dlm.core.blocks import (
     CONVERTING,
@@ -75,6 +76,16 @@ class OpenFileState:
         """Since 6.10: unread results."""
 
 
+class World(Protocol):
+    """What counts the changes of all whose world it is: ``progress`` grows with every real one."""
+
+    progress: int
+
+
+class _OwnWorld:
+    progress = 0
+
+
 class State:
     """Everything that a lockspace remembers on this node."""
 
@@ -91,7 +102,8 @@ class State:
         self.exflags = exflags
         self.now = 0
         self.outputs: list[Output] = []
-        self.progress = 0
+        self.world: World = _OwnWorld()
+        """Where changes are counted; may be shared."""
         # Locks and resources.
         self.locks = (
             ScatteredLockTable()

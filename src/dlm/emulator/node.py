@@ -69,7 +69,7 @@ class Boot:
         self.lines: list[str] = []
         self.controller: Callable[[], str | None] = lambda: node.controller
         self.on_hazard = node.on_hazard
-        self._born = scheduler.now
+        self._born_ns = scheduler.now_ns
         self._calls: dict[CallId, tuple[Pending, bool]] = {}
         self.device_modes: dict[str, int] = {}
         """Permissions of devices where they are not 0600."""
@@ -82,7 +82,7 @@ class Boot:
 
     def clock(self) -> int:
         """Return this kernel's monotonic clock in nanoseconds."""
-        return int((self.scheduler.now - self._born) * 1e9)
+        return self.scheduler.now_ns - self._born_ns
 
     def log(self, text: str) -> None:
         """Write a line to the kernel's log."""

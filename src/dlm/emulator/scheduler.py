@@ -55,9 +55,11 @@ class Scheduler:
     def __init__(self, seed: int = 0, world: Any = None, *, keep_trace: bool = False) -> None:
         self.now = 0.0
         """Virtual seconds since the cluster was made."""
-        self.random = Random(seed)
         self.progress = 0
         """Grows with every real change of the world; whoever makes a change adds to it."""
+        self.now_ns = 0
+        """The same in nanoseconds."""
+        self.random = Random(seed)
         self.signals = 0
         """Grows with every descriptor that became readable; the asyncio selector looks at it."""
         self.world = world
@@ -120,7 +122,8 @@ class Scheduler:
         if not self._skip_cancelled():
             return
         assert self._running is None, "an event must not pump the world"
-        self.now, _, event = heappop(self._heap)
+        time, _, event = heappop(self._heap)
+        self._pass(time)
         action = event.action
         assert action is not None
         event.action = None
@@ -176,7 +179,7 @@ class Scheduler:
             elif self._skip_cancelled() and self._heap[0][0] <= deadline:
                 self.step()
             else:
-                self.now = max(self.now, deadline)
+                self._pass(max(self.now, deadline))
                 return condition()
         return True
 
@@ -216,6 +219,10 @@ class Scheduler:
         return tuple(f"{time:.6f} {' '.join(map(brief, parts))}" for time, parts in self._trace)
 
     # ---- private --------------------------------------------------------------------------------
+
+    def _pass(self, time: float) -> None:
+        self.now = time
+        self.now_ns = int(time * 1e9)
 
     def _skip_cancelled(self) -> bool:
         heap = self._heap

@@ -101,6 +101,7 @@ class Space:
             watches_waits=watches_waits,
             strict=module.boot.strict,
             reaches=module.reaches,
+            world=module.scheduler,
         )
         self.global_id: int = 0
         self.use_count = 1
@@ -118,7 +119,6 @@ class Space:
         """What is told of new results, by open file."""
         self._scheduler = module.scheduler
         self._timers: dict[Timer, Event] = {}
-        self._progress = 0
         self._deaf = False
         self.tune()
 
@@ -137,16 +137,15 @@ class Space:
 
         Returns the answer to the call ``asked``, where it came at once.
         """
-        scheduler, boot, core = self._scheduler, self._boot, self.core
+        scheduler, boot = self._scheduler, self._boot
         scheduler.record(boot.name, self.name, question)
         try:
-            outputs = core.step(question, boot.clock())
+            outputs = self.core.step(question, boot.clock())
         except KernelHazardError as error:
             boot.met(error)
             if asked is not None:
                 raise OSError(errno.EIO, error.message, boot.name) from error
             return None
-        self._note_progress()
         answer = None
         for output in outputs:
             if type(output) is not Reply:
@@ -165,19 +164,11 @@ class Space:
         result, outputs = self.core.take(file, room, boot.clock())
         if result is not None:
             scheduler.record(boot.name, self.name, "read", file)
-            self._note_progress()
         for output in outputs:
             _CARRY_OUT[type(output)](self, output)
         for check in scheduler.checks:
             check(scheduler.world)
         return result
-
-    def _note_progress(self) -> None:
-        # Before the outputs are carried out: what an idle event schedules then is not idle.
-        progress = self.core.progress
-        if progress != self._progress:
-            self._progress = progress
-            self._scheduler.progress += 1
 
     # ---- files ----------------------------------------------------------------------------------
 
