@@ -221,10 +221,10 @@ MUTANTS = (
         "6.1",
     ),
     Mutant(
-        "up to 6.9 a result repeats the last completion's flags",
+        "up to 6.9 a blocking AST repeats the last completion's flags",
         "core/results.py",
-        "            lock.result_flags = callback.flags\n",
-        "",
+        "lock.result_flags = flags = callback.flags",
+        "flags = callback.flags",
         "6.1",
     ),
     # ---- ids, owners, orphans ----

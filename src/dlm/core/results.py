@@ -109,26 +109,25 @@ def _take_merged(state: State, file: OpenFileState, room: bool) -> Result | None
         callback = lock.callbacks.pop(0)
         if not lock.callbacks:
             del file.ready[lock.lock_id]
-        before = lock.last_completion
+        mode, before, value = callback.mode, lock.last_completion, lock.value
         if callback.blocking:
-            skipped = lock.last_callback is not None and COMPATIBLE[callback.mode][before]
-            if skipped:
+            if lock.last_callback is not None and COMPATIBLE[mode][before]:
                 state.settle(lock)
                 continue
-            lock.blocked_mode = callback.mode
+            lock.blocked_mode = mode
             lock.blocked_ns = state.now
+            status, flags, value = lock.result_status, lock.result_flags, None
         else:
-            lock.last_completion = callback.mode
+            lock.last_completion = mode
             lock.last_callback = callback
-            lock.result_status = callback.status
-            lock.result_flags = callback.flags
-        value = lock.value
-        if value is not None and not (room and _carries_value(callback, before)):
-            value = None
-        result = _result(lock, callback, lock.result_status, lock.result_flags, value)
+            lock.result_status = status = callback.status
+            lock.result_flags = flags = callback.flags
+            if value is not None and not (room and _carries_value(callback, before)):
+                value = None
+            mode = 0
         if not lock.alive:
             state.settle(lock)
-        return result
+        return new_tuple(Result, (lock.args, lock.lock_id, status, flags, mode, value))
     return None
 
 
@@ -155,7 +154,10 @@ def _queue_fifo(state: State, file: OpenFileState, lock: LockBlock, callback: Ca
             carries = False  # the device of 2005 asks for 1, not for "not 0"
         if not carries:
             value = None
-    file.results.append(_result(lock, callback, callback.status, callback.flags, value))
+    mode = callback.mode if callback.blocking else 0
+    file.results.append(
+        Result(lock.args, lock.lock_id, callback.status, callback.flags, mode, value)
+    )
     _tell(state, file)
 
 
@@ -176,13 +178,6 @@ def _take_fifo(file: OpenFileState, room: bool) -> Result | None:
 def _carries_value(callback: Callback, before: int) -> bool:
     # Quirk: "nothing moves" (-1) is as true as "returned" (1), so the caller gets its own bytes.
     return not callback.blocking and not callback.status and VALUE_MOVES[before][callback.mode] != 0
-
-
-def _result(
-    lock: LockBlock, callback: Callback, status: int, flags: int, value: bytes | None
-) -> Result:
-    mode = callback.mode if callback.blocking else 0
-    return new_tuple(Result, (lock.args, lock.lock_id, status, flags, mode, value))
 
 
 def _tell(state: State, file: OpenFileState) -> None:
