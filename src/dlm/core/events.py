@@ -4,10 +4,11 @@ Decides: the words between ``dlm.core`` and whoever gives it a world (``dlm.emul
 May not know: how the machine works; sockets, files, clocks.
 
 A ``Lockspace`` (dlm.core.lockspace) is one lockspace on one node:
-``step(input, now) -> list[Output]``, ``now`` in nanoseconds of the node's own clock; and
-``take(file, room, now) -> (Result | None, list[Output])``, which no event stands for.
+``step(input, now) -> (Reply | None, list[Output])``, ``now`` in nanoseconds of the node's own
+clock; and ``take(file, room, now) -> (Result | None, list[Output])``, which no event stands for.
 Every user input carries a ``CallId`` of the caller's choosing and is answered by exactly one
-``Reply``, at once or, where the kernel sleeps (lockspace stopped), in a later step.
+``Reply``: at once, beside the outputs, or, where the kernel sleeps (lockspace stopped), by one
+among the outputs of a later step.
 """
 
 from __future__ import annotations

@@ -198,8 +198,8 @@ class Lockspace:
 
     # ---- the machine ----------------------------------------------------------------------------
 
-    def step(self, question: Input, now: int = 0) -> list[Output]:
-        """Take one input; return what it brings about, in order.
+    def step(self, question: Input, now: int = 0) -> tuple[Reply | None, list[Output]]:
+        """Take one input; return the answer to it, if there is one yet, and what it brings about.
 
         ``now`` is the node's clock in nanoseconds; it is shown and compared, never waited for.
         """
@@ -207,8 +207,7 @@ class Lockspace:
         state.now = now
         outputs: list[Output] = []
         state.outputs = outputs
-        _STEP[type(question)](self, question)
-        return outputs
+        return _STEP[type(question)](self, question), outputs
 
     def take(
         self, file: FileId, room: bool = True, now: int = 0
@@ -228,33 +227,31 @@ class Lockspace:
 
     # ---- calls ----------------------------------------------------------------------------------
 
-    def _run(self, question: Any) -> None:  # Any: the command's type chooses the rule
+    def _run(self, question: Any) -> Reply | None:  # Any: the command's type chooses the rule
         """Carry out a user's command and answer it, once locking is on: no check comes before."""
         state = self._state
         if state.stopped and type(question) is not Adopt:
             state.world.progress += 1
             state.blocked.append(question)
-            return
+            return None
         try:
             value = self._commands[type(question)](state, question)
         except Refused as refusal:
-            state.outputs.append(Reply(question.call, error=refusal.number))
-        else:
-            state.world.progress += 1
-            state.outputs.append(new_tuple(Reply, (question.call, value, 0)))
+            return Reply(question.call, error=refusal.number)
+        state.world.progress += 1
+        return new_tuple(Reply, (question.call, value, 0))
 
-    def _purge(self, question: Purge) -> None:
+    def _purge(self, question: Purge) -> Reply | None:
         if question.nodeid not in (0, self._state.node):
-            self._state.reply(question.call, users.send_purge(self._state, question))
-        else:
-            self._run(question)
+            return Reply(question.call, users.send_purge(self._state, question))
+        return self._run(question)
 
     def _open(self, question: OpenFile) -> None:
         self._state.files[question.file] = OpenFileState(question.file)
 
     # ---- control --------------------------------------------------------------------------------
 
-    def _stop(self, question: Stop) -> None:
+    def _stop(self, question: Stop) -> Reply:
         state = self._state
         state.world.progress += 1
         state.stopped = True
@@ -265,7 +262,7 @@ class Lockspace:
         self._abort(errno.EINTR)
         state.slots = ()
         state.recover_status = 0
-        state.reply(question.call)
+        return Reply(question.call)
 
     def _abort(self, number: int) -> None:
         recovery, self._recovery = self._recovery, None
@@ -349,7 +346,9 @@ class Lockspace:
         blocked = list(self._state.blocked)
         self._state.blocked.clear()
         for question in blocked:
-            self._run(question)
+            reply = self._run(question)
+            if reply is not None:
+                self._state.outputs.append(reply)
 
     def _end_recoveries(self, question: EndRecoveries) -> None:
         # Quirk: the thread that holds locking off lets go of it when it ends, in a stopped
@@ -425,7 +424,7 @@ _COMMANDS: Final[dict[type, Callable[[State, Any], int]]] = {
     CloseFile: users.close,
 }
 
-_STEP: Final[dict[type, Callable[[Lockspace, Any], None]]] = {
+_STEP: Final[dict[type, Callable[[Lockspace, Any], Reply | None]]] = {
     OpenFile: Lockspace._open,
     CloseFile: Lockspace._run,
     Request: Lockspace._run,

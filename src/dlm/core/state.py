@@ -31,12 +31,10 @@ from dlm.core.blocks import (
     ScatteredLockTable,
 )
 from dlm.core.events import (
-    CallId,
     FileId,
     Input,
     Log,
     Output,
-    Reply,
     Result,
     ResultQueued,
     Send,
@@ -143,10 +141,6 @@ class State:
         self.scan_armed = False
 
     # ---- outputs --------------------------------------------------------------------------------
-
-    def reply(self, call: CallId, value: int = 0) -> None:
-        """Answer a call."""
-        self.outputs.append(Reply(call, value))
 
     def log(self, text: str) -> None:
         """Write a line of the kernel's log."""

@@ -140,7 +140,7 @@ class LockFile3(MiscFile):
         call = self._boot.next_call()
         question = _QUESTION[decoded.command](self, call, decoded)
         value = len(request) if decoded.command == Command.UNLOCK else None
-        reply = self._space.call(question)
+        reply = self._space.step(question)
         if reply is None:
             sleeping = self._space.expect(call, type(question).__name__.lower(), numeric=True)
             if value is None:

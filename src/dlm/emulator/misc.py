@@ -337,7 +337,7 @@ class LockFile(MiscFile):
             question = self._read_request(call, request)
         else:
             question = _QUESTION[lock.command](self, call, lock)
-        reply = self._space.step(question, call)
+        reply = self._space.step(question)
         if reply is None:
             return self._space.expect(call, type(question).__name__.lower(), numeric=True)
         if reply.error:

@@ -124,36 +124,26 @@ class Space:
 
     # ---- calls ----------------------------------------------------------------------------------
 
-    def call(self, question: Question) -> Reply | None:
-        """Put a user's call; None when its answer comes later: then ``expect`` it."""
-        return self.step(question, question.call)
-
     def expect(self, call: CallId, text: str, *, numeric: bool = False) -> Pending:
-        """Return the call that ``call()`` did not answer at once; ``numeric``: see ``Boot``."""
+        """Return the call that ``step()`` did not answer at once; ``numeric``: see ``Boot``."""
         return self._boot.expect(call, f"{text} on {self.name}", numeric=numeric)
 
-    def step(self, question: Input, asked: CallId | None = None) -> Reply | None:
+    def step(self, question: Input) -> Reply | None:
         """Let the lockspace's machine take one step, and carry out what it says.
 
-        Returns the answer to the call ``asked``, where it came at once.
+        Returns the answer to a user's call; None when it comes later: then ``expect`` it.
         """
         scheduler, boot = self._scheduler, self._boot
         scheduler.record(boot.name, self.name, question)
         try:
-            outputs = self.core.step(question, boot.clock())
+            answer, outputs = self.core.step(question, boot.clock())
         except KernelHazardError as error:
             boot.met(error)
-            if asked is not None:
+            if isinstance(question, Question):
                 raise OSError(errno.EIO, error.message, boot.name) from error
             return None
-        answer = None
         for output in outputs:
-            if type(output) is not Reply:
-                _CARRY_OUT[type(output)](self, output)
-            elif output.call == asked:
-                answer = output
-            else:
-                boot.answer(output)
+            _CARRY_OUT[type(output)](self, output)
         for check in scheduler.checks:
             check(scheduler.world)
         return answer
@@ -182,7 +172,7 @@ class Space:
     def close_file(self, file: FileId) -> Pending | None:
         """Close a file; None when that is done at once."""
         call = self._boot.next_call()
-        if self.call(CloseFile(call, file)) is not None:
+        if self.step(CloseFile(call, file)) is not None:
             self._closed(file)
             return None
         pending = self.expect(call, "close")
@@ -198,7 +188,7 @@ class Space:
     def stop(self) -> Pending | None:
         """control=0; None when no operation was inside."""
         call = self._boot.next_call()
-        return None if self.call(Stop(call)) is not None else self.expect(call, "control 0")
+        return None if self.step(Stop(call)) is not None else self.expect(call, "control 0")
 
     def start(self) -> None:
         """control=1: recover with the members as they are configured at this moment."""
@@ -322,6 +312,7 @@ class Space:
 
 # Any: each takes the kind of output that it stands beside.
 _CARRY_OUT: dict[type, Callable[[Space, Any], None]] = {
+    Reply: lambda space, output: space.module.boot.answer(output),
     ResultQueued: Space._result_queued,
     Send: Space._send,
     SetTimer: Space._set_timer,

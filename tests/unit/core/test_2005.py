@@ -69,7 +69,8 @@ class World:
                 self._take(target, message)
 
     def _take(self, number: int, question: Input) -> None:
-        for output in self.cores[number].step(question):
+        reply, outputs = self.cores[number].step(question)
+        for output in outputs if reply is None else [*outputs, reply]:
             self.seen[number].append(output)
             if isinstance(output, Send):
                 self._flying.append((int(output.target), Deliver(NodeId(number), output.message)))

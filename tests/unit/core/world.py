@@ -215,7 +215,9 @@ class World:
 
     def step(self, node: int, question: Input) -> list[Output]:
         """Give a lockspace an input and take note of what comes of it."""
-        outputs = self.spaces[node].step(question, self.now)
+        reply, outputs = self.spaces[node].step(question, self.now)
+        if reply is not None:
+            outputs.append(reply)
         self._note(node, outputs)
         return outputs
 
