@@ -265,6 +265,9 @@ class Space:
 
     # ---- outputs --------------------------------------------------------------------------------
 
+    def _replied(self, output: Reply) -> None:
+        self._boot.answer(output)
+
     def _result_queued(self, output: ResultQueued) -> None:
         told = self.on_result.get(output.file)
         if told is not None:
@@ -312,7 +315,7 @@ class Space:
 
 # Any: each takes the kind of output that it stands beside.
 _CARRY_OUT: dict[type, Callable[[Space, Any], None]] = {
-    Reply: lambda space, output: space.module.boot.answer(output),
+    Reply: Space._replied,
     ResultQueued: Space._result_queued,
     Send: Space._send,
     SetTimer: Space._set_timer,
