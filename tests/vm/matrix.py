@@ -60,6 +60,12 @@ RUNS = (
         ("6.1", "7.2"),
         guests=3,
     ),
+    Run(
+        "a new random trace of two nodes, replayed",
+        ("tests/vm/cluster/test_random_traces.py",),
+        ("6.1", "7.2"),
+        guests=2,
+    ),
 )
 """In the order of the document's rows."""
 

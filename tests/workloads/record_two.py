@@ -25,15 +25,16 @@ from pathlib import Path
 
 from dlm.cli.emulated import Emulated
 from dlm.ports import Backend
-from dlm.trace import Header, Line, Machines, Recorder, Trace, dump
+from dlm.trace import Header, Line, Machines, Patience, Recorder, Trace, dump
 from tests.traces.kit import Tape
-from tests.traces.record_two import PATIENCE, Guests, boot
+from tests.traces.record_two import Guests, boot
 from tests.traces.twonodes import ADDRESSES, Two
 from tests.workloads.record import Keep, differences, seeds_of
 from tests.workloads.twonodes import TwoNodes
 
 OPERATIONS = 100
-ATTEMPTS = 20
+PATIENCE = Patience(wait=240.0, pending=0.1, quiet=0.1, settle=30.0)
+"""There is a rest after nearly every operation: these seconds are most of a recording's."""
 
 
 class Life:
