@@ -93,6 +93,7 @@ class Lockspace:
         """
         self.name = name
         self._state = State(name, node, profile, exflags, table_size)
+        self._held_answers: list[Output] = []
         self._state.holds_results = holds_results
         self._state.watches_waits = watches_waits
         self._state.strict = strict
@@ -178,6 +179,10 @@ class Lockspace:
     def is_kept_for_master(self, resource: Resource) -> bool:
         """Say whether an unused resource is the directory entry of another node's."""
         return self._state.is_kept_for_master(resource)
+
+    def has_diverged(self, resource: Resource) -> bool:
+        """Say whether locks here have, as on a real kernel, other modes than their master has."""
+        return resource.key in self._state.diverged
 
     def waiters(self) -> list[LockBlock]:
         """Return the locks that wait for a reply, in the order of debugfs."""
@@ -335,6 +340,10 @@ class Lockspace:
         while state.saved:
             source, message = state.saved.popleft()
             receiving.receive(state, source, message)
+            # Linux 6.1 fs/dlm/requestqueue.c, dlm_process_requestqueue(): schedule() after each
+            # message, so that those who wait, and were woken before the first, go on in between.
+            if state.blocked:
+                self._run_first_blocked()
         rebuilding.repeat_waiters(state)
         rebuilding.grant_recovered(state)
         state.log(f"dlm_recover {sequence} generation {state.generation} done")
@@ -343,12 +352,16 @@ class Lockspace:
 
     def _run_blocked(self) -> None:
         """Let the calls go on that waited for locking to be on."""
-        blocked = list(self._state.blocked)
-        self._state.blocked.clear()
-        for question in blocked:
-            reply = self._run(question)
-            if reply is not None:
-                self._state.outputs.append(reply)
+        while self._state.blocked:
+            self._run_first_blocked()
+        self._state.outputs += self._held_answers
+        self._held_answers.clear()
+
+    def _run_first_blocked(self) -> None:
+        # Whoever is answered may ask for more at once: not before all messages are on their way.
+        reply = self._run(self._state.blocked.popleft())
+        assert reply is not None, "locking is on"
+        self._held_answers.append(reply)
 
     def _end_recoveries(self, question: EndRecoveries) -> None:
         # Quirk: the thread that holds locking off lets go of it when it ends, in a stopped

@@ -112,6 +112,8 @@ class State:
         self.waiters: dict[int, LockBlock] = {}
         """Locks that wait for a reply, by id, oldest first (the kernel walks newest first)."""
         self.orphans: dict[int, LockBlock] = {}
+        self.diverged: set[bytes] = set()
+        """Resources, by key, whose locks here have other modes than their master granted."""
         self.files: dict[FileId, OpenFileState] = {}
         # Running and stopped.
         self.stopped = True

@@ -67,6 +67,7 @@ class Module:
             self._appeared,
             self.keeps,
             boot.sleepers.wake,
+            acks_late=boot.profile.debug_comms == "address",  # Linux 6.12
         )
         self.spaces: list[Space] = []
         """All lockspaces, newest first, as the kernel looks through them."""
@@ -172,7 +173,7 @@ class Module:
             return (yield from self._find_or_make(name, flags))
         except OSError:
             if not self.spaces:
-                self.endpoint.stop()
+                self._stop_comms()
             raise
 
     def _find_or_make(self, name: bytes, flags: int) -> Body:
@@ -258,12 +259,12 @@ class Module:
         if last:
             self.parting = True
             yield from self._part()
-            self.endpoint.stop()
+            self._stop_comms()
             self.parting = False
         yield lambda: not space.on_result  # every file on the lockspace is closed
         self._forget(space)
         if last:
-            self.endpoint.stop()
+            self._stop_comms()
         return 0
 
     def _part(self) -> Body:
@@ -275,6 +276,7 @@ class Module:
             end = scheduler.schedule(self.profile.parting_seconds, self.boot.sleepers.wake)
             yield partial(self._has_parted, nodeid, deadline)
             scheduler.cancel(end)
+            self._comm_ended(nodeid)
 
     def _has_parted(self, nodeid: int, deadline: float) -> bool:
         return self.scheduler.now >= deadline or not self.endpoint.is_kept_by(nodeid)
@@ -356,6 +358,16 @@ class Module:
     def _appeared(self, nodeid: int, addressed: bool) -> None:
         if self.profile.debug_comms == ("address" if addressed else "member"):
             debugfs.add_comm(self, nodeid)
+
+    def _stop_comms(self) -> None:
+        for nodeid in self.endpoint.stop():
+            self._comm_ended(nodeid)
+
+    def _comm_ended(self, nodeid: int) -> None:
+        # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_shutdown(); in 6.12 it stays until its address
+        # goes.
+        if self.profile.debug_comms == "member":
+            debugfs.remove_comm(self, nodeid)
 
     def _disappeared(self, nodeid: int) -> None:
         # Linux 6.12 fs/dlm/midcomms.c, dlm_midcomms_close(); in 6.1 it stays.
