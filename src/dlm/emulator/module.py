@@ -172,7 +172,7 @@ class Module:
             return (yield from self._find_or_make(name, flags))
         except OSError:
             if not self.spaces:
-                self.endpoint.stop()
+                self._stop_comms()
             raise
 
     def _find_or_make(self, name: bytes, flags: int) -> Body:
@@ -258,12 +258,12 @@ class Module:
         if last:
             self.parting = True
             yield from self._part()
-            self.endpoint.stop()
+            self._stop_comms()
             self.parting = False
         yield lambda: not space.on_result  # every file on the lockspace is closed
         self._forget(space)
         if last:
-            self.endpoint.stop()
+            self._stop_comms()
         return 0
 
     def _part(self) -> Body:
@@ -347,6 +347,14 @@ class Module:
         unix = int.from_bytes(address[:2], "little") == socket.AF_UNIX
         return errno.EPROTONOSUPPORT if unix else errno.EAFNOSUPPORT
 
+    def _stop_comms(self) -> None:
+        self.endpoint.stop()
+        if self.profile.debug_comms == "member":
+            # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_shutdown(): all nodes are forgotten.
+            for nodeid in self.endpoint.links:
+                debugfs.remove_comm(self, nodeid)
+            self.endpoint.links.clear()
+
     def reaches(self, nodeid: int) -> bool:
         """Say whether a message about a lock can be made for a node."""
         # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_get_mhandle(): not before its version is known.
@@ -361,6 +369,8 @@ class Module:
         # Linux 6.12 fs/dlm/midcomms.c, dlm_midcomms_close(); in 6.1 it stays.
         if self.profile.debug_comms == "address":
             debugfs.remove_comm(self, nodeid)
+            if nodeid in self.endpoint.links:
+                self.endpoint.links[nodeid].users = 0
 
     def _tune(self) -> None:
         for space in self.spaces:

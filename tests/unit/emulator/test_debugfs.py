@@ -14,6 +14,7 @@ from tests.unit.emulator.helpers import (
     EX,
     NL,
     PR,
+    add_comm,
     answer,
     join_alone,
     lock_request,
@@ -178,6 +179,39 @@ def test_connections(kernel: str, before: list[str] | None, after: list[str] | N
         return
     assert first.read_attribute(f"{path}/2/state") == b"CLOSED\n"
     assert first.read_attribute(f"{path}/2/version") == b"0x00000000\n"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "before", "after"),
+    [("6.1", ["2", "3"], []), ("6.12", ["1", "2", "3"], ["1", "2", "3"])],
+)
+def test_connections_to_members_that_were_never_heard_of(
+    kernel: str, before: list[str], after: list[str]
+) -> None:
+    """A member's connection is ESTABLISHED from the start that names it, until its comm goes."""
+    path = "debug/dlm/comms"
+    process = set_up(three_nodes(kernel=kernel).node("nodea").process(), 1)
+    minor = join_alone(process)
+    set_members(process, [1, 2, 3])
+    stop(process)
+    start(process)
+    assert process.list_directory(path) == before
+    assert process.read_attribute(f"{path}/3/state") == b"ESTABLISHED\n"
+    assert process.read_attribute(f"{path}/2/send_queue_count") == b"0\n"
+    set_members(process, [1])
+    stop(process)
+    start(process)
+    assert process.read_attribute(f"{path}/3/state") == b"ESTABLISHED\n"
+    process.remove_directory("config/dlm/cluster/comms/3")
+    add_comm(process, 3, "10.0.0.3")
+    assert process.read_attribute(f"{path}/3/state") == b"CLOSED\n"
+    answer(process)
+
+    submit_remove(process, minor).result()
+
+    assert process.list_directory(path) == after
+    for each in after:
+        assert process.read_attribute(f"{path}/{each}/state") == b"CLOSED\n"
 
 
 def test_files_whose_names_are_taken() -> None:
