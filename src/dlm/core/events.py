@@ -297,6 +297,14 @@ class CancelTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberChanged:
+    """A recovery has begun that counts another node among the members, or no more."""
+
+    nodeid: int
+    added: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MembersKnown:
     """A recovery knows its members, and each has answered once."""
 
@@ -315,4 +323,14 @@ class Log:
     text: str
 
 
-Output = Reply | ResultQueued | Send | SetTimer | CancelTimer | MembersKnown | RecoveryEnded | Log
+Output = (
+    Reply
+    | ResultQueued
+    | Send
+    | SetTimer
+    | CancelTimer
+    | MemberChanged
+    | MembersKnown
+    | RecoveryEnded
+    | Log
+)

@@ -360,8 +360,8 @@ class Lockspace:
     def _run_first_blocked(self) -> None:
         # Whoever is answered may ask for more at once: not before all messages are on their way.
         reply = self._run(self._state.blocked.popleft())
-        if reply is not None:
-            self._held_answers.append(reply)
+        assert reply is not None, "locking is on"
+        self._held_answers.append(reply)
 
     def _end_recoveries(self, question: EndRecoveries) -> None:
         # Quirk: the thread that holds locking off lets go of it when it ends, in a stopped

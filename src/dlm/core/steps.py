@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from dlm.core import rebuilding
 from dlm.core.blocks import NEW_MASTER, Member, SavedMessage
 from dlm.core.directory import clear_tossed, look_up
-from dlm.core.events import MembersKnown
+from dlm.core.events import MemberChanged, MembersKnown
 from dlm.core.messages import MessageType, RecoveryMessage, RecoveryType
 from dlm.core.recovery import (
     Answers,
@@ -71,10 +71,12 @@ def _members(recovery: Recovery) -> Steps:
         departed += 1
         state.members.remove(member)
         state.gone.append(member)
+        state.outputs.append(MemberChanged(member.nodeid, added=False))
     for new in recovery.configured:
         if not state.is_member(new.nodeid):
             state.members.append(Member(int(new.nodeid), new.weight, new.comm))
             state.log(f"add member {new.nodeid}")
+            state.outputs.append(MemberChanged(int(new.nodeid), added=True))
     state.members.sort(key=lambda member: member.nodeid)
     state.low_node = state.members[0].nodeid
     state.directory_nodes = _directory_nodes(state.members)

@@ -237,7 +237,7 @@ def _comm_state(module: Module, nodeid: int) -> bytes:
     # Linux 6.1 fs/dlm/midcomms.c: the other states of the hand-shake last as long as a message.
     endpoint = module.endpoint
     if not endpoint.knows(nodeid):
-        return b"CLOSED\n"
+        return b"ESTABLISHED\n" if endpoint.is_established(nodeid) else b"CLOSED\n"
     if endpoint.is_closing(nodeid):
         return b"CLOSE_WAIT\n"
     return b"FIN_WAIT2\n" if module.parting else b"ESTABLISHED\n"

@@ -373,6 +373,8 @@ class Module:
         # Linux 6.12 fs/dlm/midcomms.c, dlm_midcomms_close(); in 6.1 it stays.
         if self.profile.debug_comms == "address":
             debugfs.remove_comm(self, nodeid)
+            if nodeid in self.endpoint.links:
+                self.endpoint.links[nodeid].users = 0
 
     def _tune(self) -> None:
         for space in self.spaces:

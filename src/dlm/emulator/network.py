@@ -57,12 +57,14 @@ class Link:
         "acknowledged",
         "closing",
         "delivered",
+        "established",
         "flying",
         "known",
         "last_due",
         "next_receive",
         "next_send",
         "retry",
+        "users",
         "waiting",
     )
 
@@ -71,6 +73,10 @@ class Link:
         """The peer's version is known: it has been heard of since the counters began."""
         self.closing = False
         """The peer has said that it closes."""
+        self.users = 0
+        """Lockspaces that have the peer as a member."""
+        self.established = False
+        """The peer was made a member since the counters began, heard of or not."""
         self.next_send = 0
         self.next_receive = 0
         self.acknowledged = 0
@@ -159,6 +165,18 @@ class Endpoint:
     def is_closing(self, nodeid: int) -> bool:
         """Say whether a node has said that it closes."""
         return nodeid in self.links and self.links[nodeid].closing
+
+    def count_user(self, nodeid: int, change: int) -> None:
+        """Note that one lockspace more, or one less, has a node as a member."""
+        # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_add_member(), dlm_midcomms_remove_member()
+        link = self.link(nodeid)
+        if change > 0 and not link.users:
+            link.established = True
+        link.users = max(0, link.users + change)
+
+    def is_established(self, nodeid: int) -> bool:
+        """Say whether a node is a member, or was since the counters began: heard of or not."""
+        return nodeid in self.links and self.links[nodeid].established
 
     def is_kept_by(self, nodeid: int) -> bool:
         """Say whether a node may go on sending to this one: it is out of reach, or says so."""
@@ -284,13 +302,14 @@ class Endpoint:
             peer.link(back).acknowledged = link.next_receive
 
     def queued(self, nodeid: int) -> int:
-        """Return how many messages to this node id have not arrived, or are not acknowledged."""
+        """Return how many numbered messages to a node have not arrived, or are not acknowledged."""
         link = self.links.get(nodeid)
         if link is None:
             return 0
         if self._acks_late:
             return link.next_send - link.acknowledged
-        return len(link.waiting) + len(link.flying)
+        frames = (*link.waiting, *(frame for _, frame in link.flying))
+        return sum(number is not None for number, _ in frames)
 
     # ---- for the network ------------------------------------------------------------------------
 
@@ -410,7 +429,7 @@ class Network:
     def reset(self, link: Link) -> None:
         """Begin a link again: counters, version, everything under way."""
         self._drop(link)
-        link.known = link.closing = False
+        link.known = link.closing = link.established = False
         link.next_send = link.next_receive = link.acknowledged = link.delivered = 0
 
     # ---- private --------------------------------------------------------------------------------

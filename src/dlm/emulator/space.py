@@ -25,6 +25,7 @@ from dlm.core.events import (
     FileId,
     Input,
     Log,
+    MemberChanged,
     MembersKnown,
     OpenFile,
     Purge,
@@ -256,6 +257,8 @@ class Space:
     def end(self) -> None:
         """Note that the lockspace is gone; its timers go with it."""
         self.gone = True
+        for nodeid in self.core.members:  # Linux 6.1 fs/dlm/member.c, dlm_clear_members()
+            self._member_changed(MemberChanged(nodeid, added=False))
         for timer in tuple(self._timers):
             self._cancel(CancelTimer(timer))
 
@@ -295,6 +298,10 @@ class Space:
         del self._timers[timer]
         self.step(TimerFired(timer))
 
+    def _member_changed(self, output: MemberChanged) -> None:
+        if output.nodeid != self.nodeid:
+            self.module.endpoint.count_user(output.nodeid, 1 if output.added else -1)
+
     def _members_known(self, output: MembersKnown) -> None:
         # Linux 5.10 fs/dlm/member.c, dlm_recover_members(): ls_members_done is what a join awaits.
         del output
@@ -320,6 +327,7 @@ _CARRY_OUT: dict[type, Callable[[Space, Any], None]] = {
     Send: Space._send,
     SetTimer: Space._set_timer,
     CancelTimer: Space._cancel,
+    MemberChanged: Space._member_changed,
     MembersKnown: Space._members_known,
     RecoveryEnded: lambda space, output: space._recovery_ended(output),  # 2005 has its own
     Log: Space._log,

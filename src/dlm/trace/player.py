@@ -275,7 +275,8 @@ class Player:
         if backend is None:
             return _All([])
         closing = []
-        for file in self._files_of(backend):
+        # Linux kernel/task_work.c, task_work_run(): who ends closes the newest file first.
+        for file in reversed(self._files_of(backend)):
             try:
                 closing.append(file.device.submit(DeviceClose(), detached=True))
             except OSError:  # closed already

@@ -14,6 +14,7 @@ from tests.unit.emulator.helpers import (
     EX,
     NL,
     PR,
+    add_comm,
     answer,
     join_alone,
     lock_request,
@@ -204,6 +205,39 @@ def test_connections_of_a_node_without_lockspaces(kernel: str, left: list[str]) 
     for create in creates:
         create.result()
     assert processes[0].list_directory("debug/dlm/comms")[-2:] == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "before", "after"),
+    [("6.1", ["2", "3"], []), ("6.12", ["1", "2", "3"], ["1", "2", "3"])],
+)
+def test_connections_to_members_that_were_never_heard_of(
+    kernel: str, before: list[str], after: list[str]
+) -> None:
+    """A member's connection is ESTABLISHED from the start that names it, until its comm goes."""
+    path = "debug/dlm/comms"
+    process = set_up(three_nodes(kernel=kernel).node("nodea").process(), 1)
+    minor = join_alone(process)
+    set_members(process, [1, 2, 3])
+    stop(process)
+    start(process)
+    assert process.list_directory(path) == before
+    assert process.read_attribute(f"{path}/3/state") == b"ESTABLISHED\n"
+    assert process.read_attribute(f"{path}/2/send_queue_count") == b"0\n"
+    set_members(process, [1])
+    stop(process)
+    start(process)
+    assert process.read_attribute(f"{path}/3/state") == b"ESTABLISHED\n"
+    process.remove_directory("config/dlm/cluster/comms/3")
+    add_comm(process, 3, "10.0.0.3")
+    assert process.read_attribute(f"{path}/3/state") == b"CLOSED\n"
+    answer(process)
+
+    submit_remove(process, minor).result()
+
+    assert process.list_directory(path) == after
+    for each in after:
+        assert process.read_attribute(f"{path}/{each}/state") == b"CLOSED\n"
 
 
 def test_files_whose_names_are_taken() -> None:

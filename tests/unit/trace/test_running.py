@@ -14,7 +14,7 @@ from dlm.cli.emulated import Emulated, addresses, profile_name
 from dlm.errors import StalledError
 from dlm.trace import Header, Patience, Recorder, Report, Trace, TraceError, loads, record, replay
 from dlm.trace.compare import same
-from tests.traces.kit import CLUSTER, EX, HOLE, NL, PR, F, Tape, create, lock, remove, saved
+from tests.traces.kit import CLUSTER, CR, EX, HOLE, NL, PR, F, Tape, create, lock, remove, saved
 
 HEADER = '{"dlm_trace": 1, "kernel": "6.1", "mask": ["minor"]}\n'
 
@@ -71,6 +71,25 @@ def test_what_was_recorded_is_replayed_without_a_difference() -> None:
     assert report.differences == ()
     results = [line.operation.get("errno") for line in trace.lines]
     assert results.count("EBADF") == 1, "files of a process that ended are closed"
+
+
+def test_a_process_that_ends_closes_its_newest_file_first_also_where_that_sleeps() -> None:
+    """The oldest orphan is the lock of the file that was opened last."""
+    _, rec = recorder()
+    tape = Tape(rec)
+    tape.configure()
+    tape.up()
+    for _ in range(2):
+        tape.file(process="p2").lock(b"a", CR, F.PERSISTENT)
+    tape.stop()
+    tape.do("exit", process="p2", async_="x")
+    tape.start()
+    tape.do("wait", async_="x")
+
+    adopted = [tape.file().adopt(b"a", CR, 0) for _ in range(2)]
+    rec.close()
+
+    assert adopted == [2, 1]
 
 
 CONFIGURED = (
