@@ -65,9 +65,10 @@ fixtures: $(READY_VM)
 bench: $(READY)
 	set -e; for each in bench/*.py; do $(BIN)/python "$$each"; done
 
-# What needs a kernel's DLM: dlm.locks against C programs on libdlm, in a guest.
+# What needs a kernel's DLM: the emulator and dlm.locks against C programs on libdlm, in a guest.
 bench-vm: $(READY_VM)
-	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run --exec 'python bench/locks.py --require'
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run \
+	    --exec 'python bench/lock_loop.py && python bench/locks.py --require'
 
 # Generate docs/locks/reference.md from the docstrings of dlm.locks.
 reference: $(READY)

@@ -21,7 +21,8 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -76,8 +77,8 @@ class Row:
 class Work:
     """The same work as the C program's, by ``dlm.locks``; each returns microseconds of one time."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._space = Lockspace.open(backend, NAME)
+    def __init__(self, space: Lockspace) -> None:
+        self._space = space
 
     def wait(self, count: int) -> float:
         """Lock and unlock, blocking."""
@@ -159,28 +160,40 @@ MEASURES = (
 )
 
 
-def bring_up(backend: Backend) -> None:
-    """Let the lockspace run on this node, which nobody else may use."""
+@contextmanager
+def running(backend: Backend) -> Iterator[None]:
+    """Let the lockspace run on this node, which nobody else may use, as long as the block lasts."""
     control = Control(backend, timeout=60)
     control.set_local(1, "127.0.0.1")
     space = control.lockspace(NAME)
     space.create()
     space.start(1, [1])
     space.wait_done(1)
-    while f"dlm_{NAME}" not in backend.misc_devices():
+    while f"dlm_{NAME}" not in backend.misc_devices():  # the create returns a moment later
         backend.pause(0.05)
-    while not Path(f"/dev/dlm_{NAME}").exists():
-        backend.pause(0.05)
+    try:
+        yield
+    finally:
+        space.release()
+
+
+@contextmanager
+def shown_to_libdlm(backend: Backend) -> Iterator[Path]:
+    """``running``, with the lockspace where libdlm looks; gives the C program's path."""
+    with tempfile.TemporaryDirectory() as scratch:
+        peer = libdlm.compiled(ROOT / "bench" / "c" / "peer.c", Path(scratch))
+        with running(backend):
+            while not Path(f"/dev/dlm_{NAME}").exists():
+                backend.pause(0.05)
+            libdlm.show_devices(NAME)
+            yield peer
 
 
 def kernel_rows(rounds: int) -> list[Row]:
     """Take turns with the C program."""
-    with tempfile.TemporaryDirectory() as scratch:
-        peer = libdlm.compiled(ROOT / "bench" / "c" / "peer.c", Path(scratch))
-        backend = connect("kernel")
-        bring_up(backend)
-        libdlm.show_devices(NAME)
-        work = Work(backend)
+    backend = connect("kernel")
+    with shown_to_libdlm(backend) as peer, Lockspace.open(backend, NAME) as space:
+        work = Work(space)
         calls: dict[str, Callable[[int], float]] = {
             "wait": work.wait,
             "hand": work.hand,

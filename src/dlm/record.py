@@ -13,6 +13,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 
+new_tuple = tuple.__new__
+"""``new_tuple(Point, (1, 2))`` is ``Point(1, 2)`` of a named tuple, for all its fields and in half
+the time: for the path of every lock (CPython 3.11)."""
+
 
 @dataclass_transform(frozen_default=True)
 class Record:

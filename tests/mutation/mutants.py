@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         "HEADQUE goes to the head",
         "core/state.py",
-        "elif lock.exflags & HEADQUE:",
-        "elif lock.exflags & HEADQUE and status == WAITING:",
+        "if lock.exflags & HEADQUE:",
+        "if lock.exflags & HEADQUE and status == WAITING:",
     ),
     Mutant("EXPEDITE is granted at once", "core/locking.py", "if flags & EXPEDITE:", "if False:"),
     Mutant("NOORDER passes by", "core/locking.py", "if flags & NOORDER:", "if False:"),
@@ -221,10 +221,10 @@ MUTANTS = (
         "6.1",
     ),
     Mutant(
-        "up to 6.9 a result repeats the last completion's flags",
+        "up to 6.9 a blocking AST repeats the last completion's flags",
         "core/results.py",
-        "            lock.result_flags = callback.flags\n",
-        "",
+        "lock.result_flags = flags = callback.flags",
+        "flags = callback.flags",
         "6.1",
     ),
     # ---- ids, owners, orphans ----
@@ -258,7 +258,7 @@ MUTANTS = (
     Mutant(
         "an unlock replaces castparam unless it is 0",
         "core/users.py",
-        "castparam = new.castparam or had.castparam",
+        "castparam = new.castparam or castparam",
         "castparam = new.castparam",
         "4.4",
     ),
@@ -278,8 +278,8 @@ MUTANTS = (
     Mutant(
         "adopting does not wait while locking is stopped",
         "core/lockspace.py",
-        "    Adopt: Lockspace._run,\n",
-        "    Adopt: Lockspace._run_or_block,\n",
+        "if state.stopped and type(question) is not Adopt:",
+        "if state.stopped:",
         "6.1-",
     ),
     # ---- the device ----

@@ -30,7 +30,8 @@ def name_for(directory: int, stem: str) -> bytes:
 class Two:
     """Two nodes with a lockspace, and what stories do with them."""
 
-    def __init__(self, one: Tape, other: Tape) -> None:
+    def __init__(self, one: Tape, other: Tape, lockspace: str = "test") -> None:
+        self.lockspace = lockspace
         self.one = one
         self.other = other
         self.tapes = (one, other)
@@ -40,13 +41,17 @@ class Two:
         """Bring the lockspace up on both nodes."""
         for tape in self.tapes:
             self.configure(tape)
+        self.create()
+
+    def create(self) -> None:
+        """Bring the lockspace up on two nodes that are configured."""
         calls = {}
         for tape in self.tapes:
             fd = self.controls[tape.number] = tape.control()
-            calls[tape.number] = tape.begin_create(fd)
+            calls[tape.number] = tape.begin_create(fd, self.lockspace)
         for tape in self.tapes:
-            tape.put("dlm/test/control", "1\n")
-            tape.put("dlm/test/event_done", "0\n")
+            tape.put(f"dlm/{self.lockspace}/control", "1\n")
+            tape.put(f"dlm/{self.lockspace}/event_done", "0\n")
         for tape in self.tapes:
             tape.do("wait", async_=calls[tape.number])
         self.settle()
@@ -57,9 +62,13 @@ class Two:
         for nodeid, address in ADDRESSES.items():
             if nodeid != tape.number:
                 tape.comm(nodeid, address)
-        tape.mkdir(f"{CLUSTER}/spaces/test")
+        self.configure_members(tape)
+
+    def configure_members(self, tape: Tape) -> None:
+        """Tell a node of the lockspace."""
+        tape.mkdir(f"{CLUSTER}/spaces/{self.lockspace}")
         for nodeid in ADDRESSES:
-            tape.member("test", nodeid)
+            tape.member(self.lockspace, nodeid)
 
     def settle(self) -> None:
         """Let messages arrive."""

@@ -7,7 +7,7 @@ import pytest
 from dlm.cli.emulated import Emulated
 from dlm.core.hazards import READ_TOO_SHORT, TIMEOUT_RUNS_OUT
 from dlm.emulator import Cluster
-from dlm.trace import Trace, dumps, replay
+from dlm.trace import Header, Trace, dumps, replay
 from dlm.trace.format import MASK
 from tests.workloads import record, record_two
 from tests.workloads.evidence import EVIDENCE, SHOWN_BY, UNCOVERED, missing
@@ -49,6 +49,21 @@ def test_a_workload_can_be_replayed(make: object, kernel: str) -> None:
     report = replay(trace, emulated.backends, machines=emulated)
     assert report.operations == len(trace.lines) > 60
     assert report.differences == ()
+
+
+def test_workloads_that_share_a_boot_can_be_replayed_alone() -> None:
+    """The second workload of two nodes' life is a whole trace, which needs nothing of the first."""
+    emulated = Emulated(Trace(Header("6.1", nodes=2), ()))
+    life = record_two.Life(emulated.backends, emulated, "6.1")
+    first, second = life.record(7, 60, dies=False), life.record(8, 60)
+
+    assert [each.operation["do"] for each in first.lines].count("crash") == 0
+    assert [each.operation["do"] for each in second.lines].count("crash") == 1
+    for trace in (first, second):
+        alone = Emulated(trace)
+        report = replay(trace, alone.backends, machines=alone)
+        assert report.operations == len(trace.lines) > 60
+        assert report.differences == ()
 
 
 def strict(nodes: int, kernel: str, deeds: list[str]) -> Cluster:

@@ -54,7 +54,7 @@ class Side(OneNode):
         super().__init__(0, 0, rng=whole.rng, theme=whole.theme)
         self.number = number
         self._whole = whole
-        self.spaces = [Space(LOCKSPACE)]
+        self.spaces = [Space(whole.lockspace)]
         self.requests.never = NEVER
 
     def do(self, action: str, **what: object) -> Steps[Line]:
@@ -87,9 +87,13 @@ class Side(OneNode):
 
 
 class TwoNodes:
-    """One seed's workload on two nodes whose lockspace runs."""
+    """One seed's workload on two nodes whose lockspace runs; ``dies`` says that node 2 does."""
 
-    def __init__(self, seed: int, operations: int) -> None:
+    def __init__(
+        self, seed: int, operations: int, lockspace: str = LOCKSPACE, *, dies: bool = True
+    ) -> None:
+        self.lockspace = lockspace
+        self.dies = dies
         self.rng = random.Random(seed)
         self.theme = replace(draw_theme(self.rng), claims_values=False)
         self.count = 0
@@ -113,8 +117,9 @@ class TwoNodes:
                 yield from self.recover()
             else:
                 yield from self.rng.choice(self.sides).act()
-        yield from self.die()
-        while self.count < self._operations:
+        if self.dies:
+            yield from self.die()
+        while self.count < self._operations and self.dies:
             yield from self.first.act()
         while self.first.space.files:
             yield from self.first.close(self.first.space.files[-1])
@@ -122,7 +127,7 @@ class TwoNodes:
     def recover(self) -> Steps[None]:
         """Stop both nodes, let one call wait, start them."""
         for side in self.sides:
-            yield from side.put(f"dlm/{LOCKSPACE}/control", "0")
+            yield from side.put(f"dlm/{self.lockspace}/control", "0")
         side = self.rng.choice(self.sides)
         file = next(each for each in side.space.files if each.writes)
         waiting = side.fresh("w") if self.rng.random() < 0.5 else None
@@ -134,7 +139,7 @@ class TwoNodes:
         for each in self.sides:
             yield from each.read(each.space)
         for each in self.sides:
-            yield from each.put(f"dlm/{LOCKSPACE}/control", "1")
+            yield from each.put(f"dlm/{self.lockspace}/control", "1")
         yield {"do": "settle"}
         if waiting:
             side.note(file, (yield from side.do("wait", **{"async": waiting})))
@@ -146,10 +151,10 @@ class TwoNodes:
         yield from self.ask_the_dead()
         for _ in range(self.rng.choice((0, 2))):
             yield from self.rng.choice((OneNode.look, OneNode.read))(side, side.space)
-        yield from side.put(f"dlm/{LOCKSPACE}/control", "0")
-        yield from side.do("rmdir", path=f"{CLUSTER}/spaces/{LOCKSPACE}/nodes/2")
+        yield from side.put(f"dlm/{self.lockspace}/control", "0")
+        yield from side.do("rmdir", path=f"{CLUSTER}/spaces/{self.lockspace}/nodes/2")
         yield from side.do("rmdir", path=f"{CLUSTER}/comms/2")
-        yield from side.put(f"dlm/{LOCKSPACE}/control", "1")
+        yield from side.put(f"dlm/{self.lockspace}/control", "1")
         yield {"do": "settle"}
         for file in side.space.files:
             for _ in range(30):

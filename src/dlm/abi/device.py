@@ -17,6 +17,7 @@ from enum import Enum, IntEnum
 from typing import NamedTuple, Self
 
 from dlm.abi._layout import constant, offset_of, record, size_of
+from dlm.record import new_tuple
 from dlm.terms import RESOURCE_NAME_MAX, VALUE_BLOCK_SIZE, LockFlag
 
 VERSION = (
@@ -49,7 +50,6 @@ class Layout(Enum):
 
 
 _LOCK, _UNLOCK, _CONVERT = int(Command.LOCK), int(Command.UNLOCK), int(LockFlag.CONVERT)
-_tuple = tuple.__new__
 
 
 # ---- values -------------------------------------------------------------------------------------
@@ -85,18 +85,18 @@ class LockRequest(NamedTuple):
     @classmethod
     def lock(cls, name: bytes, mode: int, flags: int = 0, value: bytes = _NO_VALUE) -> Self:
         """Return a request for a new lock."""
-        return _tuple(cls, (_LOCK, mode, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, value, name))
+        return new_tuple(cls, (_LOCK, mode, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, value, name))
 
     @classmethod
     def convert(cls, lock_id: int, mode: int, flags: int = 0, value: bytes = _NO_VALUE) -> Self:
         """Return a request to convert a lock; CONVERT is added to the flags."""
         flags |= _CONVERT
-        return _tuple(cls, (_LOCK, mode, flags, lock_id, 0, 0, 0, 0, 0, 0, 0, 0, value, b""))
+        return new_tuple(cls, (_LOCK, mode, flags, lock_id, 0, 0, 0, 0, 0, 0, 0, 0, value, b""))
 
     @classmethod
     def unlock(cls, lock_id: int, flags: int = 0, value: bytes = _NO_VALUE) -> Self:
         """Return a request to unlock; with the flag CANCEL, to cancel what is under way."""
-        return _tuple(cls, (_UNLOCK, 0, flags, lock_id, 0, 0, 0, 0, 0, 0, 0, 0, value, b""))
+        return new_tuple(cls, (_UNLOCK, 0, flags, lock_id, 0, 0, 0, 0, 0, 0, 0, 0, value, b""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,7 @@ class _Packers:
         self.name_at = offset_of(request, "i", "lock", "name")
 
 
+_NATIVE_LAYOUT = Layout.NATIVE
 _NATIVE = _Packers("", int(size_of("void *") == 8))
 _COMPAT = _Packers("32", 0)
 _PACKERS = {Layout.NATIVE: _NATIVE, Layout.COMPAT32: _COMPAT}
@@ -225,27 +226,10 @@ def encode_request(
 
 
 def _encode_lock(request: LockRequest, packers: _Packers, version: tuple[int, int, int]) -> bytes:
-    name, value = request.name, request.value
+    command, mode, *numbers, value, name = request
     if len(value) != VALUE_BLOCK_SIZE:
         raise ValueError(f"a value block has {VALUE_BLOCK_SIZE} bytes, not {len(value)}")
-    head = packers.lock.pack(
-        *version,
-        request.command,
-        packers.is64bit,
-        request.mode,
-        len(name),
-        request.flags,
-        request.lock_id,
-        request.parent,
-        request.xid,
-        request.timeout,
-        request.castparam,
-        request.castaddr,
-        request.bastparam,
-        request.bastaddr,
-        request.lksb,
-        value,
-    )
+    head = packers.lock.pack(*version, command, packers.is64bit, mode, len(name), *numbers, value)
     # Quirk: a 32-bit name begins before the end of the struct (100 of 104), but is counted from
     # its end: the last 4 bytes that are sent never count.
     return head + name + bytes(packers.request - packers.name_at)
@@ -290,6 +274,7 @@ where there is none.
 
 
 _LOCK_COMMANDS = frozenset({Command.LOCK, Command.UNLOCK, Command.DEADLOCK})
+_MAJOR, _MINOR, _PATCH = VERSION
 _LOCKSPACE_COMMANDS = frozenset({Command.CREATE_LOCKSPACE, Command.REMOVE_LOCKSPACE})
 _FILE_COMMANDS = _LOCK_COMMANDS | {Command.PURGE}
 
@@ -305,7 +290,7 @@ def decode_envelope(data: bytes) -> tuple[int, bool]:
     if not _WRITE_MIN <= size <= _WRITE_MAX:
         raise OSError(errno.EINVAL, f"a request of {size} bytes")
     major, minor, patch, command, is64bit = _ENVELOPE.unpack_from(data)
-    if major != VERSION[0] or minor > VERSION[1]:
+    if major != _MAJOR or minor > _MINOR:
         raise OSError(errno.EBADE, f"device version {major}.{minor}.{patch}")
     return command, not is64bit
 
@@ -341,6 +326,32 @@ def decode_body(data: bytes, command: int, *, compat: bool, control: bool) -> Re
     return PurgeRequest(_signed(nodeid), _signed(pid))
 
 
+_read_native = record(
+    "struct dlm_write_request", member="lock", skip=_PADDING | {"version", "is64bit", "namelen"}
+).unpack_from
+_NATIVE_SIZE, _NAME_AT = _NATIVE.request, _NATIVE.name_at
+_NAME_LENGTH_AT = offset_of("struct dlm_write_request", "i", "lock", "namelen")
+_ENVELOPE_SIZE = _ENVELOPE.size
+_NATIVE_ENVELOPES = frozenset(_ENVELOPES[command] for command in _LOCK_COMMANDS)
+
+
+def decode_native(data: bytes) -> LockRequest | None:
+    """Read a LOCK, UNLOCK or DEADLOCK as programs of this machine's own send it; else None.
+
+    Says what ``decode_request`` says of it, in a quarter of its time.
+    """
+    size = len(data)
+    if data[:_ENVELOPE_SIZE] not in _NATIVE_ENVELOPES or not _NATIVE_SIZE <= size <= _WRITE_MAX:
+        return None
+    name = b""
+    length = data[_NAME_LENGTH_AT]
+    if length:
+        if length > size - _NATIVE_SIZE:
+            return None
+        name = data[_NAME_AT : _NAME_AT + length]
+    return new_tuple(LockRequest, (*_read_native(data), name))
+
+
 def _decode_lock(whole: bytes, size: int, packers: _Packers) -> LockRequest:
     fields = packers.lock.unpack_from(whole)
     command, mode, namelen = fields[3], fields[5], fields[6]
@@ -360,19 +371,11 @@ def _signed(number: int) -> int:
 
 def encode_result(result: LockResult, *, layout: Layout = Layout.NATIVE) -> bytes:
     """Return what one read(2) gives, with the value block behind it where there is one."""
-    if layout is Layout.COMPAT32:
-        # Linux 6.1 fs/dlm/user.c, compat_output(): addresses are cut to 32 bits.
-        result = result._replace(
-            astaddr=result.astaddr & 0xFFFFFFFF,
-            astparam=result.astparam & 0xFFFFFFFF,
-            lksb=result.lksb & 0xFFFFFFFF,
-        )
-        return _pack_result(_COMPAT, *result)
-    return _pack_result(_NATIVE, *result)
+    return pack_result(layout, *result)
 
 
-def _pack_result(
-    packers: _Packers,
+def pack_result(
+    layout: Layout,
     astaddr: int,
     astparam: int,
     lksb: int,
@@ -382,14 +385,33 @@ def _pack_result(
     bast_mode: int,
     value: bytes | None,
 ) -> bytes:
-    packer = packers.result
-    size = packer.size
-    addresses = (astaddr, astparam, lksb)
-    if not value:
-        return packer.pack(*VERSION, size, *addresses, status, lock_id, flags, bast_mode, 0)
-    length = size + len(value)
-    head = packer.pack(*VERSION, length, *addresses, status, lock_id, flags, bast_mode, size)
-    return head + value
+    """Return what ``encode_result`` does, of a result's parts."""
+    if layout is _NATIVE_LAYOUT:
+        packer = _NATIVE.result
+    else:
+        # Linux 6.1 fs/dlm/user.c, compat_output(): addresses are cut to 32 bits.
+        packer = _COMPAT.result
+        astaddr, astparam, lksb = astaddr & 0xFFFFFFFF, astparam & 0xFFFFFFFF, lksb & 0xFFFFFFFF
+    at = 0
+    length = packer.size
+    if value:
+        at = length
+        length += len(value)
+    head = packer.pack(
+        _MAJOR,
+        _MINOR,
+        _PATCH,
+        length,
+        astaddr,
+        astparam,
+        lksb,
+        status,
+        lock_id,
+        flags,
+        bast_mode,
+        at,
+    )
+    return head + value if value else head
 
 
 _RESULT_PACKERS = {

@@ -78,7 +78,7 @@ def _rebuilt(
     remote_id, result = rebuilding.rebuild(state, source, lock)
     if recovery is not None and not result:
         recovery.rebuilt_here += 1
-    state.progress += 1
+    state.world.progress += 1
     return RecoveryMessage(
         RecoveryType.LOCK_REPLY,
         id=message.id,

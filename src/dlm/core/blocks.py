@@ -76,6 +76,9 @@ GRANTED: Final = LockStatus.GRANTED
 CONVERTING: Final = LockStatus.CONVERT
 
 
+_NO_ARGS: Final = UserArgs()
+
+
 class Callback:
     """A completion or blocking AST that waits to be read (struct dlm_callback)."""
 
@@ -164,7 +167,7 @@ class LockBlock:
         self.alive = True
         self.freed = False
         # What belongs to the user's side (fs/dlm/user.c, ast.c).
-        self.args = UserArgs()
+        self.args = _NO_ARGS
         self.file: FileId | None = None
         self.callbacks: list[Callback] = []
         self.last_completion = IV
@@ -271,18 +274,15 @@ class LockTable:
 
     def create(self, resource: Resource) -> LockBlock:
         """Make a lock that keeps its resource."""
-        if self._free:
-            lock_id = heapq.heappop(self._free)
-        else:
-            lock_id = self._next
-            self._next += 1
-        return self._add(lock_id, resource)
-
-    def _add(self, lock_id: int, resource: Resource) -> LockBlock:
+        lock_id = heapq.heappop(self._free) if self._free else self._new_id()
         lock = self.locks[lock_id] = LockBlock(lock_id, resource)
         lock.blocked_mode = self._never_blocked
         resource.holds += 1
         return lock
+
+    def _new_id(self) -> int:
+        self._next += 1
+        return self._next - 1
 
     def remove(self, lock: LockBlock) -> None:
         """Free the lock's id."""
@@ -298,12 +298,10 @@ class ScatteredLockTable(LockTable):
     1024 locks. An id never comes again.
     """
 
-    def create(self, resource: Resource) -> LockBlock:
-        """Make a lock that keeps its resource."""
-        count = self._next - 1
-        self._next += 1
+    def _new_id(self) -> int:
+        count = super()._new_id() - 1
         bucket = (count * 389 + 229) % ID_BUCKETS
-        return self._add(bucket | count // ID_BUCKETS + 1 << 16, resource)
+        return bucket | count // ID_BUCKETS + 1 << 16
 
     def remove(self, lock: LockBlock) -> None:
         """Forget the lock."""
@@ -344,8 +342,7 @@ class ResourceTable:
         hashed = hash_name(name)
         resource = Resource(name, key, hashed, hashed & self._mask)
         if in_use:
-            self.in_use[key] = resource
-            self._note_activation(resource)
+            self._use(resource)
         else:
             self.tossed[key] = resource
         return resource
@@ -354,15 +351,15 @@ class ResourceTable:
         """Take a tossed resource back into use."""
         del self.tossed[resource.key]
         resource.tossed_ns = None
-        self.in_use[resource.key] = resource
-        self._note_activation(resource)
+        self._use(resource)
 
     def toss(self, resource: Resource, now: int) -> None:
         """Put a resource that nobody uses aside; its value block is lost, its flags stay."""
-        del self.in_use[resource.key]
+        key = resource.key
+        del self.in_use[key]
         resource.tossed_ns = now
         resource.value = None
-        self.tossed[resource.key] = resource
+        self.tossed[key] = resource
 
     def walk(self) -> list[Resource]:
         """Return the resources in use in the kernel's order.
@@ -379,7 +376,8 @@ class ResourceTable:
             return _by_bucket(self.tossed.values())
         return list(reversed(self.tossed.values()))
 
-    def _note_activation(self, resource: Resource) -> None:
+    def _use(self, resource: Resource) -> None:
+        self.in_use[resource.key] = resource
         self._activations += 1
         resource.activated = self._activations
 

@@ -43,16 +43,15 @@ def find(state: State, name: bytes, why: Why, source: int = 0) -> Resource:
         return resource
     resource = resources.tossed.get(key)
     if resource is not None:
-        _check_tossed(state, resource, why, source)
+        if resource.master != state.node:
+            _check_tossed(state, resource, why, source)
         resources.activate(resource)
         return resource
     return _create(state, name, why, source)
 
 
 def _check_tossed(state: State, resource: Resource, why: Why, source: int) -> None:
-    """A tossed resource may have a stale master, unless we are the master or its directory."""
-    if resource.master == state.node:
-        return
+    """A tossed resource may have a stale master, unless we are its directory node."""
     if state.no_directory:
         if why is Why.REQUEST:
             raise Refused(errno.ENOTBLK)
@@ -193,7 +192,7 @@ def _scan_oldest(state: State) -> None:
 
 def _free(state: State, resource: Resource) -> None:
     del state.resources.tossed[resource.key]
-    state.progress += 1
+    state.world.progress += 1
     if (
         not state.no_directory
         and resource.master == state.node

@@ -4,9 +4,11 @@ Decides: the words between ``dlm.core`` and whoever gives it a world (``dlm.emul
 May not know: how the machine works; sockets, files, clocks.
 
 A ``Lockspace`` (dlm.core.lockspace) is one lockspace on one node:
-``step(input, now) -> list[Output]``, ``now`` in nanoseconds of the node's own clock.
+``step(input, now) -> (Reply | None, list[Output])``, ``now`` in nanoseconds of the node's own
+clock; and ``take(file, room, now) -> (Result | None, list[Output])``, which no event stands for.
 Every user input carries a ``CallId`` of the caller's choosing and is answered by exactly one
-``Reply``, at once or, where the kernel sleeps (lockspace stopped), in a later step.
+``Reply``: at once, beside the outputs, or, where the kernel sleeps (lockspace stopped), by one
+among the outputs of a later step.
 """
 
 from __future__ import annotations
@@ -28,12 +30,15 @@ NO_VALUE = bytes(32)
 
 
 class UserArgs(NamedTuple):
-    """The user-space addresses that travel from a request to its results (opaque numbers)."""
+    """The user-space addresses that travel from a request to its results (opaque numbers).
 
-    castaddr: int = 0
+    They have the order of struct dlm_lock_params.
+    """
+
     castparam: int = 0
-    bastaddr: int = 0
+    castaddr: int = 0
     bastparam: int = 0
+    bastaddr: int = 0
     lksb: int = 0
 
 
@@ -134,17 +139,6 @@ class Purge:
     pid: int
 
 
-class TakeResult(NamedTuple):
-    """Take the next result of a file; answered at once with a ``Result`` or None.
-
-    ``room`` False: the caller's buffer has no room for the value block, which is then lost.
-    """
-
-    call: CallId
-    file: FileId
-    room: bool = True
-
-
 @dataclass(frozen=True, slots=True)
 class Stop:
     """control=0: suspend locking; answered with 0 when no operation is inside."""
@@ -237,7 +231,6 @@ Input = (
     | Unlock
     | Deadlock
     | Purge
-    | TakeResult
     | Stop
     | Start
     | Finish
@@ -272,7 +265,6 @@ class Reply(NamedTuple):
     call: CallId
     value: int = 0
     error: int = 0
-    result: Result | None = None
 
 
 class ResultQueued(NamedTuple):

@@ -51,14 +51,14 @@ def _write_value(resource: Resource, lock: LockBlock) -> None:
 
 
 def _has_value(lock: LockBlock) -> bool:
-    return lock.value_attached and bool(lock.exflags & VALBLK)
+    return lock.value_attached and lock.exflags & VALBLK != 0
 
 
 def _move_value_on_grant(resource: Resource, lock: LockBlock) -> None:
     """set_lvb_lock(): where the way out is early, nothing says that the block is not valid."""
     move = VALUE_MOVES[lock.granted_mode][lock.requested_mode]
     if move == RETURNED:
-        if not _has_value(lock) or resource.value is None:
+        if resource.value is None or not _has_value(lock):
             return
         lock.value = resource.value
         lock.value_sequence = resource.value_sequence
@@ -251,7 +251,7 @@ def grant_pending(state: State, resource: Resource) -> int:
 
     Returns the number of grants (grant_pending_locks).
     """
-    if not resource.converting and not resource.waiting:
+    if not (resource.converting or resource.waiting):
         return 0
     high, cw, converted = _pass_conversions(state, resource)
     high, cw, requested = _pass_requests(state, resource, high, cw)

@@ -32,10 +32,10 @@ from dlm.core.events import (
     RecoveryEnded,
     Reply,
     Request,
+    Result,
     SetNoDirectory,
     Start,
     Stop,
-    TakeResult,
     Timer,
     TimerFired,
     Tune,
@@ -43,9 +43,10 @@ from dlm.core.events import (
 )
 from dlm.core.messages import LockMessage, RecoveryMessage, RecoveryType
 from dlm.core.recovery import Recovery, RecoveryFailed
-from dlm.core.state import OpenFileState, Refused, State
+from dlm.core.state import OpenFileState, Refused, State, World
 from dlm.core.steps import recover
 from dlm.core.users2005 import COMMANDS_2005
+from dlm.record import new_tuple
 from dlm.terms import KernelProfile, NodeId, RecoverStatus
 
 _REPLIES: Final = frozenset(
@@ -67,7 +68,7 @@ Call = CloseFile | Request | Convert | Unlock | Deadlock | Purge
 
 
 class Lockspace:
-    """A lockspace on a node; ``step`` is all that ever changes it."""
+    """A lockspace on a node; ``step`` and ``take`` are all that ever change it."""
 
     def __init__(
         self,
@@ -81,20 +82,25 @@ class Lockspace:
         watches_waits: bool = False,
         strict: bool = False,
         reaches: Callable[[int], bool] | None = None,
+        world: World | None = None,
     ) -> None:
         """Begin stopped; with ``holds_results`` no result can be read while it is.
 
         ``watches_waits``: locks that have to wait are marked (create flag TIMEWARN, up to 6.3).
         ``strict``: raise ``KernelHazardError`` where a real kernel would not survive (hazards.py).
         ``reaches``: says whether a message to a node can be made; ENOBUFS where it cannot.
+        ``world``: counts the changes of this lockspace with others'.
         """
         self.name = name
         self._state = State(name, node, profile, exflags, table_size)
+        self._held_answers: list[Output] = []
         self._state.holds_results = holds_results
         self._state.watches_waits = watches_waits
         self._state.strict = strict
         if reaches is not None:
             self._state.reaches = reaches
+        if world is not None:
+            self._state.world = world
         self._commands = COMMANDS_2005 if profile.locks_by_id else _COMMANDS
         self._recovery: Recovery | None = None
         self._next: tuple[int, Start] | None = None
@@ -136,8 +142,8 @@ class Lockspace:
 
     @property
     def progress(self) -> int:
-        """Return a number that grows with every real change."""
-        return self._state.progress
+        """Return a number that grows with every real change of the world."""
+        return self._state.world.progress
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -146,7 +152,13 @@ class Lockspace:
 
     def has_result(self, file: FileId) -> bool:
         """Say whether a file has unread results."""
-        return results.has_result(self._state, file)
+        state = self._state
+        opened = state.files.get(file)
+        return (
+            opened is not None
+            and bool(opened.ready or opened.results)
+            and not (state.stopped and results.are_held(state))
+        )
 
     def busy(self) -> bool:
         """Say whether any lock block exists, as a release without force asks."""
@@ -168,6 +180,10 @@ class Lockspace:
         """Say whether an unused resource is the directory entry of another node's."""
         return self._state.is_kept_for_master(resource)
 
+    def has_diverged(self, resource: Resource) -> bool:
+        """Say whether locks here have, as on a real kernel, other modes than their master has."""
+        return resource.key in self._state.diverged
+
     def waiters(self) -> list[LockBlock]:
         """Return the locks that wait for a reply, in the order of debugfs."""
         return self._state.walk_waiters()
@@ -187,8 +203,8 @@ class Lockspace:
 
     # ---- the machine ----------------------------------------------------------------------------
 
-    def step(self, question: Input, now: int = 0) -> list[Output]:
-        """Take one input; return what it brings about, in order.
+    def step(self, question: Input, now: int = 0) -> tuple[Reply | None, list[Output]]:
+        """Take one input; return the answer to it, if there is one yet, and what it brings about.
 
         ``now`` is the node's clock in nanoseconds; it is shown and compared, never waited for.
         """
@@ -196,51 +212,53 @@ class Lockspace:
         state.now = now
         outputs: list[Output] = []
         state.outputs = outputs
-        _STEP[type(question)](self, question)
-        return outputs
+        return _STEP[type(question)](self, question), outputs
+
+    def take(
+        self, file: FileId, room: bool = True, now: int = 0
+    ) -> tuple[Result | None, list[Output]]:
+        """Take the next result of a file; return it, and what that brings about.
+
+        ``room`` False: the caller's buffer has no room for the value block, which is then lost.
+        """
+        state = self._state
+        state.now = now
+        outputs: list[Output] = []
+        state.outputs = outputs
+        result = results.take(state, file, room)
+        if result is not None:
+            state.world.progress += 1
+        return result, outputs
 
     # ---- calls ----------------------------------------------------------------------------------
 
-    def _run(self, question: Any) -> None:  # Any: the command's type chooses the rule
-        """Carry out a user's command and answer it."""
+    def _run(self, question: Any) -> Reply | None:  # Any: the command's type chooses the rule
+        """Carry out a user's command and answer it, once locking is on: no check comes before."""
         state = self._state
+        if state.stopped and type(question) is not Adopt:
+            state.world.progress += 1
+            state.blocked.append(question)
+            return None
         try:
             value = self._commands[type(question)](state, question)
         except Refused as refusal:
-            state.outputs.append(Reply(question.call, error=refusal.number))
-        else:
-            state.progress += 1
-            state.outputs.append(Reply(question.call, value))
+            return Reply(question.call, error=refusal.number)
+        state.world.progress += 1
+        return new_tuple(Reply, (question.call, value, 0))
 
-    def _run_or_block(self, question: Any) -> None:  # Any: as above
-        """Carry out a command, once locking is on; all its checks come after that wait."""
-        if self._state.stopped:
-            self._state.progress += 1
-            self._state.blocked.append(question)
-        else:
-            self._run(question)
-
-    def _purge(self, question: Purge) -> None:
+    def _purge(self, question: Purge) -> Reply | None:
         if question.nodeid not in (0, self._state.node):
-            self._state.reply(question.call, users.send_purge(self._state, question))
-        else:
-            self._run_or_block(question)
+            return Reply(question.call, users.send_purge(self._state, question))
+        return self._run(question)
 
     def _open(self, question: OpenFile) -> None:
-        self._state.files[question.file] = OpenFileState()
-
-    def _take(self, question: TakeResult) -> None:
-        state = self._state
-        result = results.take(state, question.file, question.room)
-        if result is not None:
-            state.progress += 1
-        state.outputs.append(Reply(question.call, result=result))
+        self._state.files[question.file] = OpenFileState(question.file)
 
     # ---- control --------------------------------------------------------------------------------
 
-    def _stop(self, question: Stop) -> None:
+    def _stop(self, question: Stop) -> Reply:
         state = self._state
-        state.progress += 1
+        state.world.progress += 1
         state.stopped = True
         state.recovery_stopped = True
         state.recover_sequence += 1
@@ -249,7 +267,7 @@ class Lockspace:
         self._abort(errno.EINTR)
         state.slots = ()
         state.recover_status = 0
-        state.reply(question.call)
+        return Reply(question.call)
 
     def _abort(self, number: int) -> None:
         recovery, self._recovery = self._recovery, None
@@ -259,7 +277,7 @@ class Lockspace:
 
     def _start(self, question: Start) -> None:
         state = self._state
-        state.progress += 1
+        state.world.progress += 1
         state.recover_sequence += 1
         self._next = (state.recover_sequence, question)
         self._finishable = None
@@ -292,7 +310,7 @@ class Lockspace:
             self._begin()
             return
         self._recovery = None
-        self._state.progress += 1
+        self._state.world.progress += 1
         if recovery.sequence != self._state.recover_sequence:
             # A newer start came meanwhile: locking stays off until that is done.
             self._state.outputs.append(RecoveryEnded(errno.EINTR))
@@ -309,7 +327,7 @@ class Lockspace:
     def _finish(self, question: Finish) -> None:
         del question
         if self._finishable is not None:
-            self._state.progress += 1
+            self._state.world.progress += 1
             sequence, self._finishable = self._finishable, None
             self._enable(sequence)
             self._run_blocked()
@@ -322,6 +340,10 @@ class Lockspace:
         while state.saved:
             source, message = state.saved.popleft()
             receiving.receive(state, source, message)
+            # Linux 6.1 fs/dlm/requestqueue.c, dlm_process_requestqueue(): schedule() after each
+            # message, so that those who wait, and were woken before the first, go on in between.
+            if state.blocked:
+                self._run_first_blocked()
         rebuilding.repeat_waiters(state)
         rebuilding.grant_recovered(state)
         state.log(f"dlm_recover {sequence} generation {state.generation} done")
@@ -330,17 +352,23 @@ class Lockspace:
 
     def _run_blocked(self) -> None:
         """Let the calls go on that waited for locking to be on."""
-        blocked = list(self._state.blocked)
-        self._state.blocked.clear()
-        for question in blocked:
-            self._run(question)
+        while self._state.blocked:
+            self._run_first_blocked()
+        self._state.outputs += self._held_answers
+        self._held_answers.clear()
+
+    def _run_first_blocked(self) -> None:
+        # Whoever is answered may ask for more at once: not before all messages are on their way.
+        reply = self._run(self._state.blocked.popleft())
+        assert reply is not None, "locking is on"
+        self._held_answers.append(reply)
 
     def _end_recoveries(self, question: EndRecoveries) -> None:
         # Quirk: the thread that holds locking off lets go of it when it ends, in a stopped
         # lockspace, too; Linux 6.1 fs/dlm/recoverd.c, dlm_recoverd().
         del question
         if self._state.stopped and self._recovery is None:
-            self._state.progress += 1
+            self._state.world.progress += 1
             self._state.stopped = False
             self._run_blocked()
 
@@ -363,7 +391,7 @@ class Lockspace:
 
     def _receive(self, source: int, message: LockMessage) -> None:
         state = self._state
-        state.progress += 1
+        state.world.progress += 1
         if not state.stopped:
             receiving.receive(state, source, message)
         elif state.generation:
@@ -409,16 +437,15 @@ _COMMANDS: Final[dict[type, Callable[[State, Any], int]]] = {
     CloseFile: users.close,
 }
 
-_STEP: Final[dict[type, Callable[[Lockspace, Any], None]]] = {
+_STEP: Final[dict[type, Callable[[Lockspace, Any], Reply | None]]] = {
     OpenFile: Lockspace._open,
-    CloseFile: Lockspace._run_or_block,
-    Request: Lockspace._run_or_block,
-    Convert: Lockspace._run_or_block,
+    CloseFile: Lockspace._run,
+    Request: Lockspace._run,
+    Convert: Lockspace._run,
     Adopt: Lockspace._run,
-    Unlock: Lockspace._run_or_block,
-    Deadlock: Lockspace._run_or_block,
+    Unlock: Lockspace._run,
+    Deadlock: Lockspace._run,
     Purge: Lockspace._purge,
-    TakeResult: Lockspace._take,
     Stop: Lockspace._stop,
     Start: Lockspace._start,
     Finish: Lockspace._finish,

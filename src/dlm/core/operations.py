@@ -22,6 +22,7 @@ from dlm.core.blocks import (
     FORCEUNLOCK,
     GRANTED,
     IVVALBLK,
+    MASTER_COPY,
     MASTER_UNCERTAIN,
     NOQUEUE,
     OVERLAP,
@@ -41,6 +42,7 @@ from dlm.core.sending import ask, stop_waiting
 from dlm.core.state import Refused, State
 from dlm.terms import ECANCEL, EUNLOCK, RESOURCE_NAME_MAX
 
+_CONDITIONAL: Final = CANCEL | QUECVT | CONVDEADLK | EXPEDITE
 _UNLOCK_FLAGS: Final = CANCEL | VALBLK | IVVALBLK | FORCEUNLOCK
 
 # ---- argument checks ----------------------------------------------------------------------------
@@ -49,10 +51,10 @@ _UNLOCK_FLAGS: Final = CANCEL | VALBLK | IVVALBLK | FORCEUNLOCK
 def check_lock_arguments(mode: int, flags: int, name_length: int) -> None:
     """Refuse a LOCK that makes no sense: EINVAL (set_lock_args)."""
     converts = flags & CONVERT
-    if (
-        not NL <= mode <= EX
-        or (not converts and name_length > RESOURCE_NAME_MAX)
-        or flags & CANCEL
+    if not NL <= mode <= EX or (not converts and name_length > RESOURCE_NAME_MAX):
+        raise Refused(errno.EINVAL)
+    if flags & _CONDITIONAL and (
+        flags & CANCEL
         or (flags & QUECVT and not converts)
         or (flags & CONVDEADLK and (not converts or flags & NOQUEUE))
         or (flags & EXPEDITE and (converts or flags & (QUECVT | NOQUEUE) or mode != NL))
@@ -88,7 +90,7 @@ def check_unlock(state: State, lock: LockBlock, flags: int) -> None:
 
     EBUSY for CANCEL and FORCEUNLOCK means: done, or remembered; the caller says success.
     """
-    if lock.is_master_copy:
+    if lock.flags & MASTER_COPY:
         raise Refused(errno.EINVAL)
     if lock.flags & ENDOFLIFE:
         raise Refused(errno.ENOENT)
@@ -210,9 +212,10 @@ def request(state: State, resource: Resource, lock: LockBlock) -> int:
         ask(state, resource, lock, MessageType.REQUEST, resource.nodeid)
         return 0
     error = locking.do_request(state, resource, lock)
-    locking.request_effects(state, resource, lock, error)
-    if error == -errno.EAGAIN:
-        state.end(lock)
+    if error:
+        locking.request_effects(state, resource, lock, error)
+        if error == -errno.EAGAIN:
+            state.end(lock)
     return error
 
 
@@ -237,7 +240,8 @@ def unlock(state: State, resource: Resource, lock: LockBlock) -> int:
         ask(state, resource, lock, MessageType.UNLOCK, resource.nodeid)
         return 0
     error = locking.do_unlock(state, resource, lock)
-    locking.grant_pending(state, resource)
+    if resource.converting or resource.waiting:
+        locking.grant_pending(state, resource)
     return error
 
 

@@ -214,10 +214,13 @@ def _grant_process_copy(state: State, lock: LockBlock, message: LockMessage) -> 
         # process copy then has the mode asked for: the next conversion may be a downward one here,
         # done at once, and wait at the master (seen on 6.1 and 7.2 guests), whose reply is taken
         # for an UNLOCK's if that is under way by then.
-        guessed = PR if lock.exflags & ALTPR else CW
-        if message.type is T.CONVERT_REPLY or message.granted_mode != guessed:
+        if message.type is T.CONVERT_REPLY:
+            taken = lock.requested_mode
+        else:
+            taken = lock.requested_mode = PR if lock.exflags & ALTPR else CW
+        if message.type is T.CONVERT_REPLY or taken != message.granted_mode:
             state.risk(ALTERNATIVE_MODE, f"lock {lock.lock_id:x}")
-        lock.requested_mode = message.granted_mode
+            state.diverged.add(lock.resource.key)
     if (
         lock.value_attached
         and lock.exflags & VALBLK

@@ -132,7 +132,7 @@ class Recovery:
             if resource is None:
                 return False
             resource.recover_id = 0
-            self.state.progress += 1
+            self.state.world.progress += 1
             rebuilding.master_found(self.state, resource, message.result)
         elif message.lock is not None:
             self._lock_answered(source, message)
@@ -200,7 +200,7 @@ class Recovery:
             # The new master does not know yet that it is: send the lock again.
             self.send_lock(source, resource, lock.lock_id)
             return
-        self.state.progress += 1
+        self.state.world.progress += 1
         lock.remote_id = rebuilt.remote_id
         resource.recover_locks -= 1
         if not resource.recover_locks:

@@ -12,21 +12,31 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from dlm.core.blocks import DEAD, DEADLOCK_CANCEL, ENDOFLIFE, ORPHAN, Callback, LockBlock
-from dlm.core.events import FileId, Result, ResultQueued
+from dlm.core.blocks import (
+    DEAD,
+    DEADLOCK_CANCEL,
+    ENDOFLIFE,
+    MASTER_COPY,
+    ORPHAN,
+    Callback,
+    LockBlock,
+)
+from dlm.core.events import FileId, Result
 from dlm.core.modes import COMPATIBLE, IV, PR, RETURNED, VALUE_MOVES
 from dlm.core.state import OpenFileState, State
+from dlm.record import new_tuple
 from dlm.terms import ECANCEL, EUNLOCK
 
 CALLBACKS_MAX: Final = 6
 """Results of one lock that can wait to be read, up to 6.1; more are dropped with a log line."""
 
+_SILENT: Final = ORPHAN | DEAD
 _ENDS_UNGRANTED: Final = frozenset({-ECANCEL, -errno.ETIMEDOUT, -errno.EDEADLK, -errno.EAGAIN})
 
 
 def queue_completion(state: State, lock: LockBlock, status: int) -> None:
     """Queue a completion AST; master copies have none (queue_cast)."""
-    if lock.is_master_copy:
+    if lock.flags & MASTER_COPY:
         return
     if status == -ECANCEL and lock.flags & DEADLOCK_CANCEL:
         lock.flags &= ~DEADLOCK_CANCEL
@@ -41,13 +51,13 @@ def queue_blocking(state: State, lock: LockBlock, mode: int) -> None:
 
 def _queue(state: State, lock: LockBlock, callback: Callback) -> None:
     """Linux 6.1 fs/dlm/user.c, dlm_user_add_ast()."""
-    if lock.flags & (ORPHAN | DEAD) or lock.file is None:
+    if lock.flags & _SILENT or lock.file is None:
         return
-    if callback.blocking and not lock.args.bastaddr:
-        return
-    status = callback.status
-    if not callback.blocking and (
-        status == -EUNLOCK or (status in _ENDS_UNGRANTED and callback.mode == IV)
+    if callback.blocking:
+        if not lock.args.bastaddr:
+            return
+    elif callback.status and (
+        callback.status == -EUNLOCK or (callback.mode == IV and callback.status in _ENDS_UNGRANTED)
     ):
         lock.flags |= ENDOFLIFE
     file = state.files.get(lock.file)
@@ -81,14 +91,14 @@ def _is_redundant(callback: Callback, before: Callback | None) -> bool:
 def _queue_merged(state: State, file: OpenFileState, lock: LockBlock, callback: Callback) -> bool:
     """Queue a result; False when there is no room for it."""
     callbacks = lock.callbacks
-    if not _is_redundant(callback, callbacks[-1] if callbacks else None):
+    if not (callback.blocking and callbacks and _is_redundant(callback, callbacks[-1])):
         if len(callbacks) >= CALLBACKS_MAX:
             state.log(f"dlm_add_callback {lock.lock_id:x} no room")
             return False
         callbacks.append(callback)
     if lock.lock_id not in file.ready:
         file.ready[lock.lock_id] = lock
-        _tell(state, lock)
+        _tell(state, file)
     return True
 
 
@@ -99,25 +109,25 @@ def _take_merged(state: State, file: OpenFileState, room: bool) -> Result | None
         callback = lock.callbacks.pop(0)
         if not lock.callbacks:
             del file.ready[lock.lock_id]
-        before = lock.last_completion
+        mode, before, value = callback.mode, lock.last_completion, lock.value
         if callback.blocking:
-            skipped = lock.last_callback is not None and COMPATIBLE[callback.mode][before]
-            if skipped:
+            if lock.last_callback is not None and COMPATIBLE[mode][before]:
                 state.settle(lock)
                 continue
-            lock.blocked_mode = callback.mode
+            lock.blocked_mode = mode
             lock.blocked_ns = state.now
+            status, flags, value = lock.result_status, lock.result_flags, None
         else:
-            lock.last_completion = callback.mode
+            lock.last_completion = mode
             lock.last_callback = callback
-            lock.result_status = callback.status
-            lock.result_flags = callback.flags
-        value = None
-        if _carries_value(lock, callback, before) and room:
-            value = lock.value
-        result = _result(lock, callback, lock.result_status, lock.result_flags, value)
-        state.settle(lock)
-        return result
+            lock.result_status = status = callback.status
+            lock.result_flags = flags = callback.flags
+            if value is not None and not (room and _carries_value(callback, before)):
+                value = None
+            mode = 0
+        if not lock.alive:
+            state.settle(lock)
+        return new_tuple(Result, (lock.args, lock.lock_id, status, flags, mode, value))
     return None
 
 
@@ -137,13 +147,18 @@ def _queue_fifo(state: State, file: OpenFileState, lock: LockBlock, callback: Ca
     else:
         lock.last_completion = callback.mode
     lock.last_callback = callback
-    moves = VALUE_MOVES[before][callback.mode]
-    carries = _carries_value(lock, callback, before)
-    if state.profile.locks_by_id and moves != RETURNED:
-        carries = False  # the device of 2005 asks for 1, not for "not 0"
-    value = lock.value if carries else None
-    file.results.append(_result(lock, callback, callback.status, callback.flags, value))
-    _tell(state, lock)
+    value = lock.value
+    if value is not None:
+        carries = _carries_value(callback, before)
+        if state.profile.locks_by_id and VALUE_MOVES[before][callback.mode] != RETURNED:
+            carries = False  # the device of 2005 asks for 1, not for "not 0"
+        if not carries:
+            value = None
+    mode = callback.mode if callback.blocking else 0
+    file.results.append(
+        Result(lock.args, lock.lock_id, callback.status, callback.flags, mode, value)
+    )
+    _tell(state, file)
 
 
 def _take_fifo(file: OpenFileState, room: bool) -> Result | None:
@@ -160,57 +175,32 @@ def _take_fifo(file: OpenFileState, room: bool) -> Result | None:
 # ---- both ---------------------------------------------------------------------------------------
 
 
-def _carries_value(lock: LockBlock, callback: Callback, before: int) -> bool:
+def _carries_value(callback: Callback, before: int) -> bool:
     # Quirk: "nothing moves" (-1) is as true as "returned" (1), so the caller gets its own bytes.
-    return (
-        not callback.blocking
-        and not callback.status
-        and lock.value is not None
-        and VALUE_MOVES[before][callback.mode] != 0
-    )
+    return not callback.blocking and not callback.status and VALUE_MOVES[before][callback.mode] != 0
 
 
-def _result(
-    lock: LockBlock, callback: Callback, status: int, flags: int, value: bytes | None
-) -> Result:
-    return Result(
-        lock.args,
-        lock.lock_id,
-        status,
-        flags,
-        callback.mode if callback.blocking else 0,
-        value,
-    )
-
-
-def _tell(state: State, lock: LockBlock) -> None:
-    if lock.file is not None and not _held(state):
-        state.outputs.append(ResultQueued(lock.file))
+def _tell(state: State, file: OpenFileState) -> None:
+    if not (state.stopped and are_held(state)):
+        state.outputs.append(file.news)
 
 
 def tell_held(state: State) -> None:
     """Tell of the results that could not be read while the lockspace was stopped."""
-    for file in state.files:
-        if has_result(state, file):
-            state.outputs.append(ResultQueued(file))
+    for file in state.files.values():
+        if file.ready or file.results:
+            state.outputs.append(file.news)
 
 
-def _held(state: State) -> bool:
-    return state.holds_results and state.stopped
-
-
-def has_result(state: State, file: FileId) -> bool:
-    """Say whether poll(2) of the file shows results."""
-    opened = state.files.get(file)
-    if opened is None or _held(state):
-        return False
-    return bool(opened.ready or opened.results)
+def are_held(state: State) -> bool:
+    """Say whether no result can be read at present."""
+    return state.stopped and state.holds_results
 
 
 def take(state: State, file: FileId, room: bool) -> Result | None:
     """Take the file's next result; without ``room`` its value block is lost."""
     opened = state.files.get(file)
-    if opened is None or _held(state):
+    if opened is None or (state.stopped and are_held(state)):
         return None
     if state.profile.merged_results:
         return _take_merged(state, opened, room)

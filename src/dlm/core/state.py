@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from dlm.core.blocks import (
     CONVERTING,
@@ -30,13 +31,12 @@ from dlm.core.blocks import (
     ScatteredLockTable,
 )
 from dlm.core.events import (
-    CallId,
     FileId,
     Input,
     Log,
     Output,
-    Reply,
     Result,
+    ResultQueued,
     Send,
     SetTimer,
     Timer,
@@ -60,9 +60,10 @@ class Refused(Exception):
 class OpenFileState:
     """An open file of the lockspace's device: its locks and its results (struct dlm_user_proc)."""
 
-    __slots__ = ("locks", "ready", "results", "unlocking")
+    __slots__ = ("locks", "news", "ready", "results", "unlocking")
 
-    def __init__(self) -> None:
+    def __init__(self, file: FileId) -> None:
+        self.news = ResultQueued(file)
         self.locks: dict[int, LockBlock] = {}
         """Its locks by id, in the order in which they came to it."""
         self.unlocking: dict[int, LockBlock] = {}
@@ -71,6 +72,16 @@ class OpenFileState:
         """Up to 6.9: locks with unread results, by id, in the order of the oldest one."""
         self.results: deque[Result] = deque()
         """Since 6.10: unread results."""
+
+
+class World(Protocol):
+    """What counts the changes of all whose world it is: ``progress`` grows with every real one."""
+
+    progress: int
+
+
+class _OwnWorld:
+    progress = 0
 
 
 class State:
@@ -89,7 +100,8 @@ class State:
         self.exflags = exflags
         self.now = 0
         self.outputs: list[Output] = []
-        self.progress = 0
+        self.world: World = _OwnWorld()
+        """Where changes are counted; may be shared."""
         # Locks and resources.
         self.locks = (
             ScatteredLockTable()
@@ -100,6 +112,8 @@ class State:
         self.waiters: dict[int, LockBlock] = {}
         """Locks that wait for a reply, by id, oldest first (the kernel walks newest first)."""
         self.orphans: dict[int, LockBlock] = {}
+        self.diverged: set[bytes] = set()
+        """Resources, by key, whose locks here have other modes than their master granted."""
         self.files: dict[FileId, OpenFileState] = {}
         # Running and stopped.
         self.stopped = True
@@ -129,10 +143,6 @@ class State:
         self.scan_armed = False
 
     # ---- outputs --------------------------------------------------------------------------------
-
-    def reply(self, call: CallId, value: int = 0) -> None:
-        """Answer a call."""
-        self.outputs.append(Reply(call, value))
 
     def log(self, text: str) -> None:
         """Write a line of the kernel's log."""
@@ -168,8 +178,8 @@ class State:
         """Put a lock on a queue (add_lkb)."""
         lock.queued_ns = self.now
         lock.status = status
-        queue = resource.queue(status)
-        if status == GRANTED:
+        if status is GRANTED:
+            queue = resource.granted
             # Quirk: meant is "in order of granted mode", but what is compared is the mode that the
             # others ask for, so that a granted lock nearly always goes to the front.
             # Linux 6.1 fs/dlm/lock.c, lkb_add_ordered().
@@ -177,11 +187,13 @@ class State:
             while at < len(queue) and queue[at].requested_mode >= lock.granted_mode:
                 at += 1
             queue.insert(at, lock)
-        elif lock.exflags & HEADQUE:
+            return
+        queue = resource.queue(status)
+        if lock.exflags & HEADQUE:
             queue.insert(0, lock)
         else:
             queue.append(lock)
-        if status != GRANTED and not lock.is_master_copy:
+        if not lock.is_master_copy:
             self._watch(lock)
 
     def _watch(self, lock: LockBlock) -> None:
@@ -212,9 +224,9 @@ class State:
         """Free a lock to which nothing refers any more, and its resource with it (put_lkb)."""
         if lock.alive or lock.freed or lock.status or lock.wait_count:
             return
-        if lock.lock_id in self.orphans:
-            return
         if lock.callbacks and self.profile.ids_free_when_read:
+            return
+        if lock.lock_id in self.orphans:
             return
         if lock.file is not None:
             file = self.files.get(lock.file)
@@ -230,6 +242,8 @@ class State:
             return
         self.resources.toss(resource, self.now)
         resource.due_ns = self.now + self.toss_secs * SECOND
+        if self.scan_armed:
+            return
         if self.profile.scans_periodically:
             self.arm_scan(float(self.scan_secs))
         elif not self.is_kept_for_master(resource):

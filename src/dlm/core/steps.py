@@ -50,9 +50,9 @@ def recover(recovery: Recovery) -> Steps:
         if recovery.finish_later and step.status == RecoverStatus.DONE:
             return
         state.recover_status |= step.status
-        state.progress += 1
+        state.world.progress += 1
         yield from step.barrier(recovery, step.status)
-        state.progress += 1
+        state.world.progress += 1
 
 
 def _members(recovery: Recovery) -> Steps:

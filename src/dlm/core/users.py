@@ -18,6 +18,7 @@ from dlm.core.blocks import (
     DEADLOCK_CANCEL,
     FORCEUNLOCK,
     IVVALBLK,
+    MASTER_COPY,
     ORPHAN,
     PERSISTENT,
     USER,
@@ -40,13 +41,14 @@ from dlm.core.hazards import DEAD_ORPHAN_PURGED, MASTER_COPY_NAMED, ORPHAN_UNLOC
 from dlm.core.messages import LockMessage, MessageType
 from dlm.core.results import discard
 from dlm.core.state import Refused, State
+from dlm.record import new_tuple
 
 
 def _find_lock(state: State, lock_id: int) -> LockBlock:
     lock = state.locks.locks.get(lock_id)
     if lock is None:
         raise Refused(errno.ENOENT)
-    if lock.is_master_copy:
+    if lock.flags & MASTER_COPY:
         state.risk(MASTER_COPY_NAMED, f"lock {lock_id:x}")
         raise Refused(errno.EINVAL)
     return lock
@@ -54,29 +56,31 @@ def _find_lock(state: State, lock_id: int) -> LockBlock:
 
 def request(state: State, command: Request) -> int:
     """LOCK: a new lock; returns its id."""
-    operations.check_lock_arguments(command.mode, command.flags, len(command.name))
-    resource = find(state, command.name, Why.LOCAL)
+    _, file, pid, name, mode, flags, args, xid, _ = command
+    operations.check_lock_arguments(mode, flags, len(name))
+    resource = find(state, name, Why.LOCAL)
     lock = state.locks.create(resource)
+    lock_id = lock.lock_id
     lock.flags = USER
-    lock.file = command.file
-    lock.args = command.args
-    lock.xid = command.xid
-    if command.flags & VALBLK:
+    lock.file = file
+    lock.args = args
+    lock.xid = xid
+    if flags & VALBLK:
         lock.value = NO_VALUE
-    operations.accept_lock(lock, command.mode, command.flags, command.pid)
-    locks = state.files[command.file].locks
-    locks[lock.lock_id] = lock
+    operations.accept_lock(lock, mode, flags, pid)
+    locks = state.files[file].locks
+    locks[lock_id] = lock
     try:
         operations.request(state, resource, lock)
     except Refused:
-        locks.pop(lock.lock_id, None)
+        locks.pop(lock_id, None)
         state.end(lock)
         state.settle(lock)
         raise
     if not lock.alive:
-        locks.pop(lock.lock_id, None)
+        locks.pop(lock_id, None)
         state.settle(lock)
-    return lock.lock_id
+    return lock_id
 
 
 def convert(state: State, command: Convert) -> int:
@@ -117,23 +121,25 @@ def adopt(state: State, command: Adopt) -> int:
 
 def unlock(state: State, command: Unlock) -> int:
     """UNLOCK and CANCEL."""
-    lock = _find_lock(state, command.lock_id)
-    cancels = command.flags & CANCEL
+    _, _, lock_id, flags, new, value = command
+    lock = _find_lock(state, lock_id)
+    cancels = flags & CANCEL
     if not cancels and lock.value is not None:
-        lock.value = command.value
-    had, new = lock.args, command.args
-    castparam = new.castparam or had.castparam
-    lock.args = UserArgs(had.castaddr, castparam, had.bastaddr, had.bastparam, new.lksb)
-    operations.check_unlock_arguments(command.flags)
+        lock.value = value
+    castparam, castaddr, bastparam, bastaddr, _ = lock.args
+    castparam = new.castparam or castparam
+    lock.args = new_tuple(UserArgs, (castparam, castaddr, bastparam, bastaddr, new.lksb))
+    if flags:
+        operations.check_unlock_arguments(flags)
     try:
         if cancels:
-            operations.cancel_lock(state, lock, command.flags)
+            operations.cancel_lock(state, lock, flags)
         else:
-            operations.check_unlock(state, lock, command.flags)
+            operations.check_unlock(state, lock, flags)
             _unlock(state, lock)
     except Refused as refusal:
         state.settle(lock)
-        if refusal.number != errno.EBUSY or not (cancels or command.flags & FORCEUNLOCK):
+        if refusal.number != errno.EBUSY or not (cancels or flags & FORCEUNLOCK):
             raise
     else:
         if not cancels:

@@ -53,10 +53,10 @@ class Cluster:
         profile = KERNELS_2005.get(abi, KERNELS[kernel])
         self.abi = abi
         """The dialect of control."""
-        self.scheduler = Scheduler(seed, keep_trace=keep_trace)
+        self.scheduler = Scheduler(seed, self, keep_trace=keep_trace)
         self.on_hazard: Callable[[str, KernelHazardError], None] | None = None
         """What a strict cluster does with a node and its hazard, in place of raising."""
-        self.checks: list[Check] = []
+        self.checks: list[Check] = self.scheduler.checks
         """Looked at after every step of any lockspace; ``check_every_step`` adds all invariants."""
         addresses = {
             name: (given,) if isinstance(given, str) else tuple(given)
@@ -80,7 +80,6 @@ class Cluster:
             )
             for name, texts in addresses.items()
         }
-        self.scheduler.after_step = self._after_step
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -169,10 +168,6 @@ class Cluster:
         if self.on_hazard is None:
             raise error
         self.on_hazard(name, error)
-
-    def _after_step(self) -> None:
-        for check in self.checks:
-            check(self)
 
     def _happened(self, *what: object) -> None:
         self.scheduler.progress += 1

@@ -28,7 +28,7 @@ from dlm.abi.device2005 import (
     encode_result,
     is_version_taken,
 )
-from dlm.core.events import CallId, Convert, Request, TakeResult, Unlock, UserArgs
+from dlm.core.events import CallId, Convert, Request, Unlock, UserArgs
 from dlm.emulator.misc import RESULT_READY, MiscFile, refuse
 from dlm.emulator.pending import Body, Pending
 from dlm.emulator.space import Question
@@ -140,7 +140,7 @@ class LockFile3(MiscFile):
         call = self._boot.next_call()
         question = _QUESTION[decoded.command](self, call, decoded)
         value = len(request) if decoded.command == Command.UNLOCK else None
-        reply = self._space.call(question)
+        reply = self._space.step(question)
         if reply is None:
             sleeping = self._space.expect(call, type(question).__name__.lower(), numeric=True)
             if value is None:
@@ -211,11 +211,7 @@ class LockFile3(MiscFile):
 
     def _pull(self) -> None:
         space = self._space
-        while not space.gone and space.core.has_result(self._file):
-            reply = space.call(TakeResult(self._boot.next_call(), self._file))
-            assert reply is not None
-            result = reply.result
-            assert result is not None
+        while not space.gone and (result := space.take(self._file)) is not None:
             args, blocking = result.args, result.bast_mode != 0
             self._events.append(
                 LockResult(
@@ -265,7 +261,7 @@ def _unlocked(sleeping: Pending, value: int) -> Body:
 
 
 def _user_args(body: LockRequest) -> UserArgs:
-    return UserArgs(body.castaddr, body.castparam, body.bastaddr, body.bastparam, body.lksb)
+    return UserArgs(body.castparam, body.castaddr, body.bastparam, body.bastaddr, body.lksb)
 
 
 _QUESTION: dict[int, Callable[[LockFile3, CallId, DecodedRequest], Question]] = {

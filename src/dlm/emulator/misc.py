@@ -14,7 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from dlm.abi.device import (
     RESULT_SIZE,
@@ -22,14 +22,14 @@ from dlm.abi.device import (
     Command,
     Layout,
     LockRequest,
-    LockResult,
     LockspaceRequest,
     PurgeRequest,
     decode_body,
     decode_envelope,
+    decode_native,
     decode_request,
-    encode_result,
     encode_version,
+    pack_result,
 )
 from dlm.core.events import (
     Adopt,
@@ -38,7 +38,6 @@ from dlm.core.events import (
     Deadlock,
     Purge,
     Request,
-    TakeResult,
     Unlock,
     UserArgs,
 )
@@ -46,6 +45,7 @@ from dlm.core.hazards import READ_TOO_SHORT
 from dlm.emulator.pending import Body, Pending, Signal
 from dlm.emulator.space import Question
 from dlm.ports import DeviceCall, DeviceClose, DeviceRead, DeviceWrite, OpenFlags, PollEvents
+from dlm.record import new_tuple
 from dlm.terms import VALUE_BLOCK_SIZE, LockFlag
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ if TYPE_CHECKING:
 
 _CONVERT = int(LockFlag.CONVERT)
 _ORPHAN = int(LockFlag.ORPHAN)
-_NATIVE = RESULT_SIZE[Layout.NATIVE]
-_COMPAT32 = RESULT_SIZE[Layout.COMPAT32]
+_NATIVE = Layout.NATIVE
+_HEADER = RESULT_SIZE[Layout.NATIVE]
+_HEADER32 = RESULT_SIZE[Layout.COMPAT32]
+assert LockRequest._fields[7:12] == UserArgs._fields
 
 DEVICE_MODE = stat.S_IFCHR | 0o600
 """Type and mode of every device's node: devtmpfs makes it root's alone (no mode is asked for)."""
@@ -68,9 +70,6 @@ RESULT_READY = int(PollEvents.IN | PollEvents.RDNORM)
 def refuse(number: int, what: str) -> OSError:
     """Return a refusal of a call on a device."""
     return OSError(number, os.strerror(number), what)
-
-
-Answer = TypeVar("Answer")
 
 
 class MiscFile:
@@ -97,13 +96,17 @@ class MiscFile:
 
     def write(self, request: bytes) -> int:
         """Write one request; the return value is data."""
-        answer = self._begin_write(request)
-        return answer if isinstance(answer, int) else int(answer.result())
+        if not (self._boot.alive and self._open and self._writes):
+            self._check(self._writes)
+        answer = self._write(request)
+        return answer if isinstance(answer, int) else int(self._hold(answer).result())
 
     def read(self, size: int) -> bytes:
         """Read one result."""
-        answer = self._begin_read(size)
-        return answer if isinstance(answer, bytes) else bytes(answer.result())
+        if not (self._boot.alive and self._open and self._reads):
+            self._check(self._reads)
+        answer = self._read(size)
+        return answer if isinstance(answer, bytes) else bytes(self._hold(answer).result())
 
     def ioctl(self, request: int, argument: bytes) -> tuple[int, bytes]:
         """There are none: ENOTTY."""
@@ -132,9 +135,11 @@ class MiscFile:
         try:
             match call:
                 case DeviceWrite(request):
-                    answer = self._begin_write(request)
+                    self._check(self._writes)
+                    answer = self._write(request)
                 case DeviceRead(size):
-                    answer = self._begin_read(size)
+                    self._check(self._reads)
+                    answer = self._read(size)
                 case DeviceClose():
                     answer = self.begin_close()
         except OSError as error:
@@ -145,6 +150,8 @@ class MiscFile:
             pending = Pending(self._module.scheduler, text)
             pending.finish(answer)
             return pending
+        if not isinstance(call, DeviceClose):
+            self._hold(answer)
         if not detached:
             self._process.pendings.append(answer)
         return answer
@@ -197,16 +204,8 @@ class MiscFile:
         if not (allowed and self._open):
             raise refuse(errno.EBADF, self.name)
 
-    def _begin_write(self, request: bytes) -> int | Pending:
-        self._check(self._writes)
-        return self._hold(self._write(request))
-
-    def _begin_read(self, size: int) -> bytes | Pending:
-        self._check(self._reads)
-        return self._hold(self._read(size))
-
-    def _hold(self, answer: Answer) -> Answer:
-        if isinstance(answer, Pending) and not answer.finished:
+    def _hold(self, answer: Pending) -> Pending:
+        if not answer.finished:
             self._users += 1
             answer.then = self._drop
         return answer
@@ -315,7 +314,7 @@ class LockFile(MiscFile):
     def __init__(self, space: Space, process: Process, name: str, flags: OpenFlags) -> None:
         super().__init__(space.module, process, name, flags)
         self._space = space
-        self._layout = Layout.NATIVE
+        self._layout = _NATIVE
         self._file = space.open_file(self._result_came)
 
     def poll(self, timeout: float | None) -> int:
@@ -332,15 +331,13 @@ class LockFile(MiscFile):
         return RESULT_READY if self._ready() else 0
 
     def _write(self, request: bytes) -> int | Pending:
-        command, compat = decode_envelope(request)
-        if compat:
-            # Quirk: from the first 32-bit request on, even one that is then refused, all results
-            # of the file are 32-bit ones (Linux 6.1 fs/dlm/user.c, device_write()).
-            self._layout = Layout.COMPAT32
-        body = decode_body(request, command, compat=compat, control=False)
         call = self._boot.next_call()
-        question = _QUESTION[command](self, call, body)
-        reply = self._space.call(question)
+        lock = decode_native(request)
+        if lock is None:
+            question = self._read_request(call, request)
+        else:
+            question = _QUESTION[lock.command](self, call, lock)
+        reply = self._space.step(question)
         if reply is None:
             return self._space.expect(call, type(question).__name__.lower(), numeric=True)
         if reply.error:
@@ -351,7 +348,7 @@ class LockFile(MiscFile):
         # Linux 6.1 fs/dlm/user.c, device_read()
         if size == VERSION_SIZE:
             return encode_version()
-        if size < _COMPAT32:
+        if size < _HEADER32:
             raise refuse(errno.EINVAL, self.name)
         data = self._take(size)
         if data is not None:
@@ -368,33 +365,22 @@ class LockFile(MiscFile):
                 return data
 
     def _take(self, size: int) -> bytes | None:
-        if not self._ready():
-            return None
+        layout = self._layout
+        header = _HEADER if layout is _NATIVE else _HEADER32
         # Quirk: with 52 to 71 bytes of room 72 are written all the same.
-        if size < _NATIVE and self._layout is Layout.NATIVE:
+        if size < header and self._ready():
             self._boot.risk(READ_TOO_SHORT, f"of {size} bytes from {self.name}")
-        whole = (_NATIVE if self._layout is Layout.NATIVE else _COMPAT32) + VALUE_BLOCK_SIZE
-        reply = self._space.call(TakeResult(self._boot.next_call(), self._file, size >= whole))
-        assert reply is not None
+        result = self._space.take(self._file, size >= header + VALUE_BLOCK_SIZE)
         if self._signal is not None and not self._ready():
             self._signal.clear()
-        result = reply.result
         if result is None:
             return None
-        args = result.args
-        blocking = result.bast_mode != 0
-        return encode_result(
-            LockResult(
-                args.bastaddr if blocking else args.castaddr,
-                args.bastparam if blocking else args.castparam,
-                args.lksb,
-                result.status,
-                result.lock_id,
-                result.flags,
-                result.bast_mode,
-                result.value,
-            ),
-            layout=self._layout,
+        args, lock_id, status, flags, bast_mode, value = result
+        castparam, castaddr, bastparam, bastaddr, lksb = args
+        if bast_mode:
+            castaddr, castparam = bastaddr, bastparam
+        return pack_result(
+            layout, castaddr, castparam, lksb, status, lock_id, flags, bast_mode, value
         )
 
     def _ready(self) -> bool:
@@ -410,31 +396,30 @@ class LockFile(MiscFile):
 
     # ---- requests -------------------------------------------------------------------------------
 
+    def _read_request(self, call: CallId, request: bytes) -> Question:
+        command, compat = decode_envelope(request)
+        if compat:
+            # Quirk: from the first 32-bit request on, even one that is then refused, all results
+            # of the file are 32-bit ones (Linux 6.1 fs/dlm/user.c, device_write()).
+            self._layout = Layout.COMPAT32
+        body = decode_body(request, command, compat=compat, control=False)
+        return _QUESTION[command](self, call, body)
+
     def _lock(self, call: CallId, body: LockRequest) -> Question:
         # Linux 6.1 fs/dlm/user.c, device_user_lock()
-        if not (body.castaddr and body.lksb):
+        _, mode, flags, lock_id, _, xid, _, _, castaddr, _, _, lksb, value, name = body
+        if not (castaddr and lksb):
             raise refuse(errno.EINVAL, self.name)
-        pid = self._process.pid
-        args = _user_args(body)
-        if body.flags & _CONVERT:
-            return Convert(
-                call,
-                self._file,
-                pid,
-                body.lock_id,
-                body.mode,
-                body.flags,
-                args,
-                body.xid,
-                body.value,
-            )
-        kind = Adopt if body.flags & _ORPHAN else Request
-        return kind(
-            call, self._file, pid, body.name, body.mode, body.flags, args, body.xid, body.value
-        )
+        file, pid, args = self._file, self._process.pid, new_tuple(UserArgs, body[7:12])
+        if flags & _CONVERT:
+            return Convert(call, file, pid, lock_id, mode, flags, args, xid, value)
+        if flags & _ORPHAN:
+            return Adopt(call, file, pid, name, mode, flags, args, xid, value)
+        return new_tuple(Request, (call, file, pid, name, mode, flags, args, xid, value))
 
     def _unlock(self, call: CallId, body: LockRequest) -> Question:
-        return Unlock(call, self._file, body.lock_id, body.flags, _user_args(body), body.value)
+        args = new_tuple(UserArgs, body[7:12])
+        return new_tuple(Unlock, (call, self._file, body.lock_id, body.flags, args, body.value))
 
     def _deadlock(self, call: CallId, body: LockRequest) -> Question:
         return Deadlock(call, body.lock_id, body.flags)
@@ -443,10 +428,6 @@ class LockFile(MiscFile):
         if body.nodeid not in {0, self._space.nodeid} and not self._module.reaches(body.nodeid):
             raise refuse(errno.ENOBUFS, self.name)
         return Purge(call, self._file, self._process.pid, body.nodeid, body.pid)
-
-
-def _user_args(body: LockRequest) -> UserArgs:
-    return UserArgs(body.castaddr, body.castparam, body.bastaddr, body.bastparam, body.lksb)
 
 
 _QUESTION: dict[int, Callable[..., Question]] = {

@@ -67,6 +67,7 @@ class Module:
             self._appeared,
             self.keeps,
             boot.sleepers.wake,
+            acks_late=boot.profile.debug_comms == "address",  # Linux 6.12
         )
         self.spaces: list[Space] = []
         """All lockspaces, newest first, as the kernel looks through them."""
@@ -275,6 +276,7 @@ class Module:
             end = scheduler.schedule(self.profile.parting_seconds, self.boot.sleepers.wake)
             yield partial(self._has_parted, nodeid, deadline)
             scheduler.cancel(end)
+            self._comm_ended(nodeid)
 
     def _has_parted(self, nodeid: int, deadline: float) -> bool:
         return self.scheduler.now >= deadline or not self.endpoint.is_kept_by(nodeid)
@@ -347,14 +349,6 @@ class Module:
         unix = int.from_bytes(address[:2], "little") == socket.AF_UNIX
         return errno.EPROTONOSUPPORT if unix else errno.EAFNOSUPPORT
 
-    def _stop_comms(self) -> None:
-        self.endpoint.stop()
-        if self.profile.debug_comms == "member":
-            # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_shutdown(): all nodes are forgotten.
-            for nodeid in self.endpoint.links:
-                debugfs.remove_comm(self, nodeid)
-            self.endpoint.links.clear()
-
     def reaches(self, nodeid: int) -> bool:
         """Say whether a message about a lock can be made for a node."""
         # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_get_mhandle(): not before its version is known.
@@ -364,6 +358,16 @@ class Module:
     def _appeared(self, nodeid: int, addressed: bool) -> None:
         if self.profile.debug_comms == ("address" if addressed else "member"):
             debugfs.add_comm(self, nodeid)
+
+    def _stop_comms(self) -> None:
+        for nodeid in self.endpoint.stop():
+            self._comm_ended(nodeid)
+
+    def _comm_ended(self, nodeid: int) -> None:
+        # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_shutdown(); in 6.12 it stays until its address
+        # goes.
+        if self.profile.debug_comms == "member":
+            debugfs.remove_comm(self, nodeid)
 
     def _disappeared(self, nodeid: int) -> None:
         # Linux 6.12 fs/dlm/midcomms.c, dlm_midcomms_close(); in 6.1 it stays.

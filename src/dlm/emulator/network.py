@@ -14,9 +14,11 @@ they begin again when the comm directory of that node id is removed, or when the
 again: a survivor that keeps the comm of a node that crashed and came back drops what that node
 sends, and is dropped.
 
-Not modelled: acknowledgements and retransmission (what was under way to a node that crashed is
-lost), the packets of the FIN hand-shake when the last lockspace goes (its wait is: ``is_kept_by``),
-TCP's own delays.
+Kernels acknowledge what they have delivered: up to 6.4 at once, later when there is much of it.
+What is not acknowledged yet is kept, and counted in debugfs.
+
+Not modelled: retransmission (what was under way to a node that crashed is lost), the packets of the
+FIN hand-shake when the last lockspace goes (its wait is: ``is_kept_by``), TCP's own delays.
 """
 
 from __future__ import annotations
@@ -35,6 +37,10 @@ LATENCY = (0.0001, 0.002)
 
 RETRY_AFTER = 1.0  # Linux 6.1 fs/dlm/lowcomms.c, tcp_connect_to_sock(): msleep(1000)
 
+ACK_WHEN_SENDING = 32
+ACK_WHEN_SILENT = 8 * ACK_WHEN_SENDING
+"""Packets that are delivered before they are acknowledged (Linux 6.12 fs/dlm/midcomms.c)."""
+
 PEER_VERSION = 0x00030002
 
 Payload = object
@@ -48,7 +54,9 @@ class Link:
     """What one node keeps about one node id (struct midcomms_node and its connection)."""
 
     __slots__ = (
+        "acknowledged",
         "closing",
+        "delivered",
         "established",
         "flying",
         "known",
@@ -71,6 +79,10 @@ class Link:
         """The peer was made a member since the counters began, heard of or not."""
         self.next_send = 0
         self.next_receive = 0
+        self.acknowledged = 0
+        """The peer has said that it has all packets before this number."""
+        self.delivered = 0
+        """Packets of the peer's that are not acknowledged yet."""
         self.waiting: deque[Frame] = deque()
         self.flying: deque[tuple[Event, Frame]] = deque()
         self.last_due = 0.0
@@ -84,6 +96,7 @@ class Endpoint:
     ``appeared(nodeid, addressed)`` when an address is filed under a node id, and when a first
     message goes to or comes from it (``addressed`` False). ``keeps(nodeid)`` says whether a
     lockspace has that node as a member, ``wake()`` is called when any way or member has changed.
+    ``acks_late``: not every packet is acknowledged at once.
     """
 
     def __init__(
@@ -96,6 +109,8 @@ class Endpoint:
         appeared: Callable[[int, bool], None],
         keeps: Callable[[int], bool] = lambda _: False,
         wake: Callable[[], None] = lambda: None,
+        *,
+        acks_late: bool = False,
     ) -> None:
         self.network = network
         self.name = name
@@ -105,6 +120,7 @@ class Endpoint:
         self.keeps = keeps
         self.wake = wake
         self.running = False
+        self._acks_late = acks_late
         self.links: dict[int, Link] = {}
         self.marks: dict[int, int] = {}
         self._max_addresses = max_addresses
@@ -206,8 +222,11 @@ class Endpoint:
         self.network.changed()
         return sorted(nodeid for nodeid, link in self.links.items() if link.known)
 
-    def stop(self) -> None:
-        """Close every connection in good order: both ends of each begin again."""
+    def stop(self) -> list[int]:
+        """Close every connection in good order: both ends of each begin again.
+
+        Returns the node ids that something was kept about.
+        """
         self.part()
         for peer, back in self._told:
             if back in peer.links:
@@ -215,8 +234,11 @@ class Endpoint:
         self._told.clear()
         for link in self.links.values():
             self.network.reset(link)
+        forgotten = list(self.links)
+        self.links.clear()
         self.running = False
         self.network.changed()
+        return forgotten
 
     # ---- messages -------------------------------------------------------------------------------
 
@@ -237,6 +259,7 @@ class Endpoint:
                 # Linux 6.1 fs/dlm/midcomms.c, dlm_midcomms_get_mhandle(): no version, no packet.
                 self.log(f"no connection to node {nodeid}, message lost")
                 return
+            self._acknowledge(nodeid, link, ACK_WHEN_SENDING)
             number = link.next_send
             link.next_send += 1
         self.network.carry(self, nodeid, link, (number, payload))
@@ -266,12 +289,25 @@ class Endpoint:
         if link.waiting:  # the other side has connected
             self.network.flush(self, nodeid, link)
         self.deliver(nodeid, payload)
+        if number is not None:
+            link.delivered += 1
+            self._acknowledge(nodeid, link, ACK_WHEN_SILENT)
+
+    def _acknowledge(self, nodeid: int, link: Link, threshold: int) -> None:
+        """Tell the peer what has come, if that is more than so many (dlm_send_ack_threshold)."""
+        route = self.network.route(self, nodeid) if link.delivered > threshold else None
+        if route is not None:
+            link.delivered = 0
+            peer, back = route
+            peer.link(back).acknowledged = link.next_receive
 
     def queued(self, nodeid: int) -> int:
-        """Return how many messages to this node id that are numbered have not arrived."""
+        """Return how many numbered messages to a node have not arrived, or are not acknowledged."""
         link = self.links.get(nodeid)
         if link is None:
             return 0
+        if self._acks_late:
+            return link.next_send - link.acknowledged
         frames = (*link.waiting, *(frame for _, frame in link.flying))
         return sum(number is not None for number, _ in frames)
 
@@ -394,7 +430,7 @@ class Network:
         """Begin a link again: counters, version, everything under way."""
         self._drop(link)
         link.known = link.closing = link.established = False
-        link.next_send = link.next_receive = 0
+        link.next_send = link.next_receive = link.acknowledged = link.delivered = 0
 
     # ---- private --------------------------------------------------------------------------------
 

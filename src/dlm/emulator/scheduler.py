@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
+from typing import Any
 
 from dlm.emulator.brief import brief
 from dlm.errors import StalledError
@@ -50,16 +51,20 @@ class Scheduler:
     questions that were asked before the last change, in the second all of them are fresh.
     """
 
-    def __init__(self, seed: int = 0, *, keep_trace: bool = False) -> None:
+    # Any: what the world is, those who check it know.
+    def __init__(self, seed: int = 0, world: Any = None, *, keep_trace: bool = False) -> None:
         self.now = 0.0
         """Virtual seconds since the cluster was made."""
-        self.random = Random(seed)
         self.progress = 0
         """Grows with every real change of the world; whoever makes a change adds to it."""
+        self.now_ns = 0
+        """The same in nanoseconds."""
+        self.random = Random(seed)
         self.signals = 0
         """Grows with every descriptor that became readable; the asyncio selector looks at it."""
-        self.after_step: Callable[[], None] | None = None
-        """Called after every step of any lockspace: invariants are checked here."""
+        self.world = world
+        self.checks: list[Callable[[Any], None]] = []
+        """Called with the world after every step of any lockspace: invariants are checked here."""
         self.patience = PATIENCE
         self._keep_trace = keep_trace
         self._trace: deque[tuple[float, tuple[object, ...]]] = deque(
@@ -117,7 +122,8 @@ class Scheduler:
         if not self._skip_cancelled():
             return
         assert self._running is None, "an event must not pump the world"
-        self.now, _, event = heappop(self._heap)
+        time, _, event = heappop(self._heap)
+        self._pass(time)
         action = event.action
         assert action is not None
         event.action = None
@@ -173,7 +179,7 @@ class Scheduler:
             elif self._skip_cancelled() and self._heap[0][0] <= deadline:
                 self.step()
             else:
-                self.now = max(self.now, deadline)
+                self._pass(max(self.now, deadline))
                 return condition()
         return True
 
@@ -205,7 +211,7 @@ class Scheduler:
         What an idle event does before anything has changed is noted only in a whole trace.
         """
         running = self._running
-        if self._keep_trace or running is None or not running.idle or self.progress != self._before:
+        if running is None or self._keep_trace or not running.idle or self.progress != self._before:
             self._trace.append((self.now, parts))
 
     def trace(self) -> tuple[str, ...]:
@@ -213,6 +219,10 @@ class Scheduler:
         return tuple(f"{time:.6f} {' '.join(map(brief, parts))}" for time, parts in self._trace)
 
     # ---- private --------------------------------------------------------------------------------
+
+    def _pass(self, time: float) -> None:
+        self.now = time
+        self.now_ns = int(time * 1e9)
 
     def _skip_cancelled(self) -> bool:
         heap = self._heap

@@ -32,6 +32,7 @@ from dlm.core.events import (
     RecoveryEnded,
     Reply,
     Request,
+    Result,
     ResultQueued,
     Send,
     SetNoDirectory,
@@ -39,7 +40,6 @@ from dlm.core.events import (
     Start,
     StartMember,
     Stop,
-    TakeResult,
     Timer,
     TimerFired,
     Tune,
@@ -71,7 +71,7 @@ class Packet:
     message: Message
 
 
-Question = CloseFile | Request | Convert | Adopt | Unlock | Deadlock | Purge | TakeResult | Stop
+Question = CloseFile | Request | Convert | Adopt | Unlock | Deadlock | Purge | Stop
 """Inputs that are users' calls."""
 
 
@@ -89,6 +89,7 @@ class Space:
         self, module: Module, name: str, exflags: int, *, watches_waits: bool = False
     ) -> None:
         self.module = module
+        self._boot = module.boot
         self.name = name
         self.nodeid = module.nodeid
         self.core: Lockspace = Lockspace(
@@ -101,6 +102,7 @@ class Space:
             watches_waits=watches_waits,
             strict=module.boot.strict,
             reaches=module.reaches,
+            world=module.scheduler,
         )
         self.global_id: int = 0
         self.use_count = 1
@@ -118,66 +120,60 @@ class Space:
         """What is told of new results, by open file."""
         self._scheduler = module.scheduler
         self._timers: dict[Timer, Event] = {}
-        self._progress = 0
-        self._asked: CallId | None = None
-        self._answer: Reply | None = None
         self._deaf = False
         self.tune()
 
     # ---- calls ----------------------------------------------------------------------------------
 
-    def call(self, question: Question) -> Reply | None:
-        """Put a user's call; None when its answer comes later: then ``expect`` it."""
-        self._asked = question.call
-        self._answer = None
-        self.step(question)
-        self._asked = None
-        return self._answer
-
     def expect(self, call: CallId, text: str, *, numeric: bool = False) -> Pending:
-        """Return the call that ``call()`` did not answer at once; ``numeric``: see ``Boot``."""
-        return self.module.boot.expect(call, f"{text} on {self.name}", numeric=numeric)
+        """Return the call that ``step()`` did not answer at once; ``numeric``: see ``Boot``."""
+        return self._boot.expect(call, f"{text} on {self.name}", numeric=numeric)
 
-    def step(self, question: Input) -> None:
-        """Let the lockspace's machine take one step, and carry out what it says."""
-        scheduler = self._scheduler
-        scheduler.record(self.module.boot.name, self.name, question)
-        core = self.core
+    def step(self, question: Input) -> Reply | None:
+        """Let the lockspace's machine take one step, and carry out what it says.
+
+        Returns the answer to a user's call; None when it comes later: then ``expect`` it.
+        """
+        scheduler, boot = self._scheduler, self._boot
+        scheduler.record(boot.name, self.name, question)
         try:
-            outputs = core.step(question, self.module.boot.clock())
+            answer, outputs = self.core.step(question, boot.clock())
         except KernelHazardError as error:
-            boot = self.module.boot
             boot.met(error)
-            if self._asked is not None:
+            if isinstance(question, Question):
                 raise OSError(errno.EIO, error.message, boot.name) from error
-            return
-        if core.progress != self._progress:
-            self._progress = core.progress
-            scheduler.progress += 1
+            return None
         for output in outputs:
-            if type(output) is Reply:
-                if output.call == self._asked:
-                    self._answer = output
-                else:
-                    self.module.boot.answer(output)
-            else:
-                _CARRY_OUT[type(output)](self, output)
-        if scheduler.after_step is not None:
-            scheduler.after_step()
+            _CARRY_OUT[type(output)](self, output)
+        for check in scheduler.checks:
+            check(scheduler.world)
+        return answer
+
+    def take(self, file: FileId, room: bool = True) -> Result | None:
+        """Take a file's next result; ``room``: the reader has room for its value block."""
+        scheduler, boot = self._scheduler, self._boot
+        result, outputs = self.core.take(file, room, boot.clock())
+        if result is not None:
+            scheduler.record(boot.name, self.name, "read", file)
+        for output in outputs:
+            _CARRY_OUT[type(output)](self, output)
+        for check in scheduler.checks:
+            check(scheduler.world)
+        return result
 
     # ---- files ----------------------------------------------------------------------------------
 
     def open_file(self, on_result: Callable[[], None]) -> FileId:
         """Add an open file; ``on_result`` is told of every new result."""
-        file = FileId(next(self.module.boot.numbers))
+        file = FileId(self._boot.next_call())
         self.on_result[file] = on_result
         self.step(OpenFile(file))
         return file
 
     def close_file(self, file: FileId) -> Pending | None:
         """Close a file; None when that is done at once."""
-        call = self.module.boot.next_call()
-        if self.call(CloseFile(call, file)) is not None:
+        call = self._boot.next_call()
+        if self.step(CloseFile(call, file)) is not None:
             self._closed(file)
             return None
         pending = self.expect(call, "close")
@@ -186,14 +182,14 @@ class Space:
 
     def _closed(self, file: FileId) -> None:
         del self.on_result[file]
-        self.module.boot.sleepers.wake()
+        self._boot.sleepers.wake()
 
     # ---- control --------------------------------------------------------------------------------
 
     def stop(self) -> Pending | None:
         """control=0; None when no operation was inside."""
-        call = self.module.boot.next_call()
-        return None if self.call(Stop(call)) is not None else self.expect(call, "control 0")
+        call = self._boot.next_call()
+        return None if self.step(Stop(call)) is not None else self.expect(call, "control 0")
 
     def start(self) -> None:
         """control=1: recover with the members as they are configured at this moment."""
@@ -204,7 +200,7 @@ class Space:
             return
         members, gone = configured
         if not members:
-            self.module.boot.log("dlm: zero members_count")
+            self._boot.log("dlm: zero members_count")
             return
         if not self.core.stopped:
             self.log("start ignored: lockspace running")
@@ -239,7 +235,7 @@ class Space:
         """Answer the join or the leave that waits, or else the next one that will."""
         self.event_done = True
         self.event_result = result
-        self.module.boot.sleepers.wake()
+        self._boot.sleepers.wake()
 
     def set_no_directory(self) -> None:
         """nodir=1."""
@@ -268,9 +264,12 @@ class Space:
 
     def log(self, text: str) -> None:
         """Write a line to the kernel's log."""
-        self.module.boot.log(f"dlm: {self.name}: {text}")
+        self._boot.log(f"dlm: {self.name}: {text}")
 
     # ---- outputs --------------------------------------------------------------------------------
+
+    def _replied(self, output: Reply) -> None:
+        self._boot.answer(output)
 
     def _result_queued(self, output: ResultQueued) -> None:
         told = self.on_result.get(output.file)
@@ -309,13 +308,13 @@ class Space:
         self.module.endpoint.network.changed()
         if self.module.profile.joins_with_members:
             self.recovery_result = 0
-            self.module.boot.sleepers.wake()
+            self._boot.sleepers.wake()
 
     def _recovery_ended(self, output: RecoveryEnded) -> None:
         error = abs(output.error)
         if error != errno.EINTR:
             self.recovery_result = error
-            self.module.boot.sleepers.wake()
+            self._boot.sleepers.wake()
 
     def _log(self, output: Log) -> None:
         self.log(output.text)
@@ -323,6 +322,7 @@ class Space:
 
 # Any: each takes the kind of output that it stands beside.
 _CARRY_OUT: dict[type, Callable[[Space, Any], None]] = {
+    Reply: Space._replied,
     ResultQueued: Space._result_queued,
     Send: Space._send,
     SetTimer: Space._set_timer,

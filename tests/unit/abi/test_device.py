@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import re
 
 import pytest
@@ -22,6 +23,7 @@ from dlm.abi.device import (
     LockspaceRequest,
     PurgeRequest,
     Request,
+    decode_native,
     decode_request,
     decode_result,
     decode_version,
@@ -284,6 +286,39 @@ def test_resource_names_are_bytes() -> None:
     body = decode_request(encode_request(LockRequest(name=name)), control=False).body
     assert isinstance(body, LockRequest)
     assert body.name == name
+
+
+def test_the_short_way_says_what_the_long_one_says() -> None:
+    """Whatever a write holds: ``decode_native`` reads it as ``decode_request``, or leaves it."""
+    chance = random.Random(1)
+    read = 0
+    for _ in range(3000):
+        request = LockRequest(
+            chance.choice([1, 2, 7, 1, 2, 3]),
+            mode=chance.randrange(256),
+            flags=chance.randrange(1 << 32),
+            lock_id=chance.randrange(1 << 32),
+            xid=chance.randrange(1 << 64),
+            castparam=chance.randrange(1 << 32),
+            castaddr=chance.randrange(1 << 32),
+            bastparam=chance.randrange(1 << 32),
+            bastaddr=chance.randrange(1 << 32),
+            lksb=chance.randrange(1 << 32),
+            value=chance.randbytes(32),
+            name=chance.randbytes(chance.choice([0, 1, 24, 64, 65])),
+        )
+        layout = chance.choice([Layout.NATIVE, Layout.NATIVE, Layout.COMPAT32])
+        data = bytearray(encode_request(request, layout=layout))
+        if chance.random() < 0.5:
+            data[chance.randrange(16)] = chance.randrange(8)
+        if chance.random() < 0.3:
+            data = data[: chance.randrange(90, len(data))] + bytes(chance.randrange(9))
+        body = decode_native(bytes(data))
+        if body is not None:
+            decoded = decode_request(bytes(data), control=False)
+            assert (decoded.command, decoded.compat, decoded.body) == (body.command, False, body)
+            read += 1
+    assert read > 500
 
 
 # ---- results and the version --------------------------------------------------------------------

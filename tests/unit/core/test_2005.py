@@ -28,7 +28,6 @@ from dlm.core.events import (
     Start,
     StartMember,
     Stop,
-    TakeResult,
     Timer,
     TimerFired,
     Unlock,
@@ -70,7 +69,8 @@ class World:
                 self._take(target, message)
 
     def _take(self, number: int, question: Input) -> None:
-        for output in self.cores[number].step(question):
+        reply, outputs = self.cores[number].step(question)
+        for output in outputs if reply is None else [*outputs, reply]:
             self.seen[number].append(output)
             if isinstance(output, Send):
                 self._flying.append((int(output.target), Deliver(NodeId(number), output.message)))
@@ -121,10 +121,10 @@ class World:
         """Take the results of a file: lock id and status of each."""
         found = []
         while self.cores[number].has_result(FileId(file)):
-            reply = self.ask(number, TakeResult, FileId(file))
-            assert reply is not None
-            assert reply.result is not None
-            found.append((reply.result.lock_id, reply.result.status))
+            result, outputs = self.cores[number].take(FileId(file))
+            assert result is not None
+            self.seen[number] += outputs
+            found.append((result.lock_id, result.status))
         return found
 
     def ended(self, number: int) -> list[int]:
@@ -213,9 +213,7 @@ def test_no_result_can_be_read_while_stopped() -> None:
     assert world.cores[1].has_result(FileId(1))
     world.step(1, Stop(world.call()))
     assert not world.cores[1].has_result(FileId(1))
-    reply = world.ask(1, TakeResult, FileId(1))
-    assert reply is not None
-    assert reply.result is None
+    assert world.cores[1].take(FileId(1)) == (None, [])
     world.seen[1].clear()
     world.start()
     assert [o for o in world.seen[1] if isinstance(o, ResultQueued)] == [ResultQueued(FileId(1))]

@@ -177,6 +177,36 @@ def test_messages_that_come_while_stopped_are_done_at_the_end() -> None:
     assert user.results() == [(lock_id, GRANTED)]
 
 
+def test_waiting_calls_go_on_between_saved_messages() -> None:
+    """After each saved message one of them: their locks' ids show it, as on guests of 6.12 and 7.2.
+
+    Two calls that wait may go on in any order there, one waits for exactly one message.
+    """
+    world = World(1, 2).up()
+    names = [world.name(directory=1, number=number) for number in range(3)]
+    user, other = world.user(1), world.user(2)
+    for each in (user, other):
+        for name in names:
+            each.lock(name, CR)
+        world.deliver()
+    world.stop(1)
+    calls = []
+    for name in names[:2]:
+        user.lock(name, CR)
+        calls.append(user.last_call)
+    for name in names:
+        other.lock(name, CR)
+    world.deliver()
+
+    world.stop(2)
+    world.start(1, 2)
+    world.settle(40)
+
+    copies = [lock.lock_id for name in names for lock in world.resource(1, name).granted]
+    assert sorted(copies) == list(range(1, 12))
+    assert [world.answer(call) for call in calls] == [8, 10], "7, 9 and 11 are the other node's"
+
+
 def test_a_lookup_that_was_saved_is_dropped_and_sent_again() -> None:
     """Lookups, their replies and removes mean nothing once the directory is rebuilt."""
     world = World(1, 2).up()

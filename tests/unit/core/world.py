@@ -37,7 +37,6 @@ from dlm.core.events import (
     Start,
     StartMember,
     Stop,
-    TakeResult,
     Timer,
     TimerFired,
     Unlock,
@@ -152,8 +151,7 @@ class User:
         """Take every result that waits."""
         taken = []
         while True:
-            self._ask(lambda call: TakeResult(call, self.file))
-            result = self.world.replies[self.last_call].result
+            result = self.world.take(self.node, self.file)
             if result is None:
                 return taken
             taken.append(result)
@@ -217,7 +215,19 @@ class World:
 
     def step(self, node: int, question: Input) -> list[Output]:
         """Give a lockspace an input and take note of what comes of it."""
-        outputs = self.spaces[node].step(question, self.now)
+        reply, outputs = self.spaces[node].step(question, self.now)
+        if reply is not None:
+            outputs.append(reply)
+        self._note(node, outputs)
+        return outputs
+
+    def take(self, node: int, file: FileId) -> Result | None:
+        """Take a result of a file, and take note of what comes of it."""
+        result, outputs = self.spaces[node].take(file, now=self.now)
+        self._note(node, outputs)
+        return result
+
+    def _note(self, node: int, outputs: list[Output]) -> None:
         for output in outputs:
             self.outputs.append((node, output))
             if isinstance(output, Send):
@@ -233,7 +243,6 @@ class World:
                 self.ended.append((node, output.error))
             elif isinstance(output, Log):
                 self.logs.append((node, output.text))
-        return outputs
 
     def _post(self, letter: Letter) -> None:
         self.sent.append(letter)

@@ -18,13 +18,14 @@ TCP = (0, 21064)
 class World:
     """Endpoints that note what they get."""
 
-    def __init__(self, *, max_addresses: int = 3) -> None:
+    def __init__(self, *, max_addresses: int = 3, acks_late: bool = False) -> None:
         self.scheduler = Scheduler()
         self.network = Network(self.scheduler, {ADDRESSES[i]: NAMES[i] for i in NAMES})
         self.got: dict[int, list[tuple[int, object]]] = {}
         self.log: dict[int, list[str]] = {}
         self.nodes: dict[int, Endpoint] = {}
         self._max = max_addresses
+        self._acks_late = acks_late
         for number in NAMES:
             self.boot(number)
 
@@ -38,6 +39,7 @@ class World:
             lambda nodeid, payload: self.got[number].append((nodeid, payload)),
             self.log[number].append,
             lambda *_: None,
+            acks_late=self._acks_late,
         )
         self.network.attach(endpoint)
         for nodeid, address in ADDRESSES.items():
@@ -69,6 +71,39 @@ def test_messages_arrive_in_order_under_the_receivers_id_of_the_sender() -> None
 
     assert world.got[2] == [(1, number) for number in range(50)]
     assert world.scheduler.now > 0
+
+
+@pytest.mark.parametrize(
+    ("acks_late", "answers", "sent", "kept"),
+    [
+        (False, False, 20, 0),
+        (True, False, 20, 20),
+        (True, False, 256, 256),
+        (True, False, 257, 0),
+        (True, False, 260, 3),
+        (True, True, 32, 32),
+        (True, True, 33, 0),
+    ],
+)
+def test_what_is_kept_until_it_is_acknowledged(
+    acks_late: bool, answers: bool, sent: int, kept: int
+) -> None:
+    """Since 6.5 after 257 packets, or after 33 when the receiver sends something itself.
+
+    Linux 6.12 fs/dlm/midcomms.c, dlm_send_ack_threshold(); the counts as seen on guests of 6.12.
+    """
+    world = World(acks_late=acks_late)
+    world.greet(1, 2)
+    for number in range(sent):
+        world.nodes[1].send(2, number, sequenced=True)
+    world.scheduler.settle()
+
+    if answers:
+        world.nodes[2].send(1, "answer", sequenced=True)
+        world.scheduler.settle()
+
+    assert world.nodes[1].queued(2) == kept
+    assert world.nodes[2].queued(1) == int(answers)
 
 
 def test_the_receiver_decides_whom_a_message_is_from() -> None:
