@@ -505,8 +505,11 @@ class OneNode:
 
     def start(self, space: Space) -> Steps[None]:
         """Start a lockspace; a start of one that runs does nothing."""
-        if self.rng.random() < 0.1:
+        draw = self.rng.random()
+        if draw < 0.1:
             yield from surroundings.start_without_members(self, space.name)
+        elif draw < 0.2:
+            yield from surroundings.start_with_an_absent_member(self, space.name)
         yield from self.put(f"dlm/{space.name}/control", self.rng.choice(("1", "1\n", "0x1")))
 
     def sleeping(self, space: Space) -> bytes:
