@@ -33,8 +33,9 @@ from tests.workloads.record import Keep, differences, seeds_of
 from tests.workloads.twonodes import TwoNodes
 
 OPERATIONS = 100
-PATIENCE = Patience(wait=240.0, pending=0.1, quiet=0.1, settle=30.0)
-"""There is a rest after nearly every operation: these seconds are most of a recording's."""
+PATIENCE = Patience(wait=240.0, pending=0.1, quiet=0.1)
+"""There is a rest after nearly every operation: these seconds are most of a recording's. A node that
+is started before the other waits for it all the time that rest is waited for."""
 
 
 class Life:
