@@ -34,8 +34,9 @@ from tests.workloads.twonodes import TwoNodes
 
 OPERATIONS = 100
 PATIENCE = Patience(wait=240.0, pending=0.1, quiet=0.1)
-"""There is a rest after nearly every operation: these seconds are most of a recording's. A node that
-is started before the other waits for it all the time that rest is waited for."""
+"""A rest is waited for after nearly every operation: that is most of a recording's time. None
+comes, and 10 s are waited, where one node was started and the other not yet.
+"""
 
 
 class Life:
