@@ -43,6 +43,7 @@ from dlm.core.events import (
 )
 from dlm.core.messages import LockMessage, RecoveryMessage, RecoveryType
 from dlm.core.recovery import Recovery, RecoveryFailed
+from dlm.core.rehearsal import may_call_meet, may_message_meet, rehearse
 from dlm.core.state import OpenFileState, Refused, State, World
 from dlm.core.steps import recover
 from dlm.core.users2005 import COMMANDS_2005
@@ -239,8 +240,11 @@ class Lockspace:
             state.world.progress += 1
             state.blocked.append(question)
             return None
+        command = self._commands[type(question)]
+        if state.strict and may_call_meet(state, question):
+            rehearse(state, command, question)
         try:
-            value = self._commands[type(question)](state, question)
+            value = command(state, question)
         except Refused as refusal:
             return Reply(question.call, error=refusal.number)
         state.world.progress += 1
@@ -393,6 +397,8 @@ class Lockspace:
         state = self._state
         state.world.progress += 1
         if not state.stopped:
+            if state.strict and may_message_meet(state, message):
+                rehearse(state, receiving.receive, source, message)
             receiving.receive(state, source, message)
         elif state.generation:
             state.saved.append((source, message))

@@ -84,6 +84,11 @@ class _OwnWorld:
     progress = 0
 
 
+def new_world() -> World:
+    """Return a world of one."""
+    return _OwnWorld()
+
+
 class State:
     """Everything that a lockspace remembers on this node."""
 
@@ -100,7 +105,7 @@ class State:
         self.exflags = exflags
         self.now = 0
         self.outputs: list[Output] = []
-        self.world: World = _OwnWorld()
+        self.world = new_world()
         """Where changes are counted; may be shared."""
         # Locks and resources.
         self.locks = (
