@@ -83,6 +83,7 @@ class Lockspace:
         watches_waits: bool = False,
         strict: bool = False,
         reaches: Callable[[int], bool] | None = None,
+        knows_itself: Callable[[], bool] | None = None,
         world: World | None = None,
     ) -> None:
         """Begin stopped; with ``holds_results`` no result can be read while it is.
@@ -90,6 +91,7 @@ class Lockspace:
         ``watches_waits``: locks that have to wait are marked (create flag TIMEWARN, up to 6.3).
         ``strict``: raise ``KernelHazardError`` where a real kernel would not survive (hazards.py).
         ``reaches``: says whether a message to a node can be made; ENOBUFS where it cannot.
+        ``knows_itself``: says whether the node has its own comm still; only hazards hang on it.
         ``world``: counts the changes of this lockspace with others'.
         """
         self.name = name
@@ -100,6 +102,8 @@ class Lockspace:
         self._state.strict = strict
         if reaches is not None:
             self._state.reaches = reaches
+        if knows_itself is not None:
+            self._state.knows_itself = knows_itself
         if world is not None:
             self._state.world = world
         self._commands = COMMANDS_2005 if profile.locks_by_id else _COMMANDS

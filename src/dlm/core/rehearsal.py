@@ -28,8 +28,9 @@ _ALTERNATIVES: Final = ALTPR | ALTCW
 
 def rehearse(state: State, act: Callable[..., object], *arguments: object) -> None:
     """Do a step on a copy of the state; raises what it raises, but for a refusal."""
-    alike = (state.profile, state.world, state.reaches, state.outputs, state.blocked, state.saved)
-    copy = deepcopy(state, {id(each): each for each in alike})
+    asked = (state.profile, state.reaches, state.knows_itself)
+    unused = (state.world, state.outputs, state.blocked, state.saved)
+    copy = deepcopy(state, {id(each): each for each in (*asked, *unused)})
     copy.outputs = []
     copy.world = new_world()
     with suppress(Refused):

@@ -99,6 +99,8 @@ class State:
         """Raise where a real kernel would not survive (hazards.py)."""
         self.reaches: Callable[[int], bool] = lambda _: True
         """Whether a message to a member can be made: since its comm it has been heard of."""
+        self.knows_itself: Callable[[], bool] = lambda: True
+        """Whether this node has its own comm still."""
         self.name = name
         self.node = int(node)
         self.profile = profile

@@ -37,7 +37,12 @@ from dlm.core.events import (
     Unlock,
     UserArgs,
 )
-from dlm.core.hazards import DEAD_ORPHAN_PURGED, MASTER_COPY_NAMED, ORPHAN_UNLOCKED
+from dlm.core.hazards import (
+    DEAD_ORPHAN_PURGED,
+    MASTER_COPY_NAMED,
+    ORPHAN_UNLOCKED,
+    OWN_COMM_REMOVED,
+)
 from dlm.core.messages import LockMessage, MessageType
 from dlm.core.results import discard
 from dlm.core.state import Refused, State
@@ -58,6 +63,8 @@ def request(state: State, command: Request) -> int:
     """LOCK: a new lock; returns its id."""
     _, file, pid, name, mode, flags, args, xid, _ = command
     operations.check_lock_arguments(mode, flags, len(name))
+    if state.strict and not state.knows_itself():
+        state.risk(OWN_COMM_REMOVED, f"resource {name!r}")
     resource = find(state, name, Why.LOCAL)
     lock = state.locks.create(resource)
     lock_id = lock.lock_id

@@ -247,6 +247,20 @@ def wait_with_timeout_elsewhere(world: World) -> None:
     world.deliver()
 
 
+def be_refused_elsewhere(world: World) -> None:
+    """Request with NOQUEUE, at another node, what is taken there."""
+    name = world.name(directory=1)
+    world.user(1).lock(name, EX)
+    world.user(2).lock(name, EX, F.NOQUEUE)
+    world.deliver()
+
+
+def request_without_the_own_comm(world: World) -> None:
+    """Request a lock when the node's own comm has been removed."""
+    world.spaces[1]._state.knows_itself = lambda: False
+    world.user(1).lock(world.name(directory=1), EX)
+
+
 def adopt_with_a_value_and_lose_the_master(world: World) -> None:
     """Adopt a lock without a value block with VALBLK; then its master dies."""
     name = world.name(directory=3, then=1)
@@ -281,6 +295,8 @@ CASES: tuple[tuple[Hazard, Callable[[World], None]], ...] = (
     (hazards.TIMEOUT_RUNS_OUT, wait_with_timeout),
     (hazards.TIMEOUT_RUNS_OUT, convert_with_timeout),
     (hazards.TIMEOUT_RUNS_OUT, wait_with_timeout_elsewhere),
+    (hazards.REFUSED_ELSEWHERE, be_refused_elsewhere),
+    (hazards.OWN_COMM_REMOVED, request_without_the_own_comm),
     (hazards.VALUE_WITHOUT_BUFFER, adopt_with_a_value_and_lose_the_master),
 )
 
@@ -354,7 +370,7 @@ class Watched(World):
         return [picture(space._state, {}) for _, space in sorted(self.spaces.items())]
 
 
-_NOT_OF_THE_STATE = {"now", "outputs", "reaches", "world", "profile"}
+_NOT_OF_THE_STATE = {"now", "outputs", "reaches", "knows_itself", "world", "profile"}
 
 
 def picture(thing: Any, known: dict[int, int]) -> object:
@@ -377,6 +393,21 @@ def picture(thing: Any, known: dict[int, int]) -> object:
         for name in names
         if name not in _NOT_OF_THE_STATE
     ]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_noqueue_that_no_hazard_comes_of(kernel: str) -> None:
+    """NOQUEUE is none when it is granted by another node, or refused by this one."""
+    world = World(1, 2, 3, kernel=kernel, strict=True).up()
+    name = world.name(directory=1)
+    user, other = world.user(1), world.user(2)
+    world.user(1).lock(name, PR)
+    granted = other.lock(name, PR, F.NOQUEUE)
+    refused = user.lock(name, EX, F.NOQUEUE)
+    world.deliver()
+
+    assert other.results() == [(granted, 0)]
+    assert user.results() == [(refused, -errno.EAGAIN)]
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12"])

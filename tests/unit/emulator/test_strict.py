@@ -6,11 +6,11 @@ import errno
 
 import pytest
 
-from dlm.abi.device import Command, LockRequest, encode_request
+from dlm.abi.device import Command, LockRequest, PurgeRequest, encode_request
 from dlm.emulator import Cluster
 from dlm.emulator.process import Process
 from dlm.errors import KernelHazardError
-from dlm.terms import LockFlag
+from dlm.terms import KERNELS, LockFlag
 from tests.unit.emulator.helpers import (
     ADDRESSES,
     EX,
@@ -20,14 +20,15 @@ from tests.unit.emulator.helpers import (
     refused,
     running_alone,
     running_together,
+    submit_create,
     submit_remove,
     unlock_request,
 )
 
 
-def strict(*names: str) -> Cluster:
+def strict(*names: str, kernel: str = "6.1") -> Cluster:
     """Return a strict cluster."""
-    return Cluster({name: ADDRESSES[name] for name in names}, strict=True)
+    return Cluster({name: ADDRESSES[name] for name in names}, kernel=kernel, strict=True)
 
 
 @pytest.fixture
@@ -70,14 +71,30 @@ def test_nothing_is_raised_unasked() -> None:
 
 
 def test_a_second_remove(process: Process) -> None:
-    """REMOVE while another REMOVE waits for its answer: told when the first one is done."""
+    """REMOVE while another REMOVE waits for its answer: told at once, and the first goes on."""
     minor = process.misc_devices()["dlm_test"]
-    submit_remove(process, minor)
-    second = submit_remove(process, minor)
+    first = submit_remove(process, minor)
+
+    with pytest.raises(KernelHazardError, match="REMOVE of a lockspace while another REMOVE"):
+        submit_remove(process, minor)
+
+    assert not first.done()
+    answer(process)
+    assert first.result() == 0
+
+
+def test_a_second_remove_behind_another_call(process: Process) -> None:
+    """While a create holds both up, nobody knows what the first will do: told at its turn."""
+    minor = process.misc_devices()["dlm_test"]
+    submit_create(process, "other")
+    first, second = submit_remove(process, minor), submit_remove(process, minor)
+    answer(process, "other", b"-1")
     answer(process)
 
     with pytest.raises(KernelHazardError, match="REMOVE of a lockspace while another REMOVE"):
         second.result()
+
+    assert first.result() == 0
 
 
 @pytest.mark.parametrize("kernel", ["6.12", "7.2"])
@@ -105,6 +122,91 @@ def test_a_second_remove_that_is_not_strict() -> None:
 
     with refused(errno.EINVAL):
         second.result()
+
+
+every_kernel = pytest.mark.parametrize("kernel", KERNELS)
+
+
+def texts_of(process: Process) -> list[bytes]:
+    """Return all that debugfs shows of the lockspace."""
+    names = process.list_directory("debug/dlm")
+    return [process.read_attribute(f"debug/dlm/{name}") for name in sorted(names) if "_" in name]
+
+
+@every_kernel
+@pytest.mark.parametrize("flags", [LockFlag.FORCEUNLOCK, LockFlag.VALBLK, LockFlag.IVVALBLK, 0])
+def test_an_orphan_is_what_it_was(kernel: str, flags: int) -> None:
+    """After an UNLOCK that raised, debugfs shows the orphan as before."""
+    process = strict("nodea", kernel=kernel).node("nodea").process()
+    running_alone(process)
+    lock_id = orphan(process)
+    file = process.open_device("dlm_test")
+    before = texts_of(process)
+
+    with pytest.raises(KernelHazardError):
+        file.write(encode_request(LockRequest(Command.UNLOCK, flags=flags, lock_id=lock_id)))
+
+    assert texts_of(process) == before
+
+
+@every_kernel
+def test_good_orphans_stay_when_a_purge_raises(kernel: str) -> None:
+    """A PURGE of all that meets a dead orphan has purged none of those ahead of it."""
+    process = strict("nodea", kernel=kernel).node("nodea").process()
+    running_alone(process)
+    orphan(process)
+    holder = process.open_device("dlm_test")
+    holder.write(lock_request(b"b"))
+    waiter = process.open_device("dlm_test")
+    waiter.write(lock_request(b"b", PR, LockFlag.PERSISTENT))
+    waiter.close()
+    before = texts_of(process)
+
+    with pytest.raises(KernelHazardError, match="PURGE"):
+        holder.write(encode_request(PurgeRequest(nodeid=0, pid=0)))
+
+    assert texts_of(process) == before
+
+
+def without_comm(kernel: str) -> Process:
+    """Return a process of a node whose local comm was removed while a lockspace runs."""
+    process = strict("nodea", kernel=kernel).node("nodea").process()
+    running_alone(process)
+    process.remove_directory("config/dlm/cluster/comms/1")
+    return process
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
+def test_without_its_own_comm(kernel: str) -> None:
+    """CREATE, REMOVE and a new LOCK raise, and have not been done; seen on guests."""
+    process = without_comm(kernel)
+    minor = process.misc_devices()["dlm_test"]
+    file = process.open_device("dlm_test")
+    before = texts_of(process)
+
+    for call in (
+        lambda: submit_create(process, "other"),
+        lambda: submit_remove(process, minor),
+        lambda: file.write(lock_request(b"a")),
+    ):
+        with pytest.raises(KernelHazardError, match="the local comm has been removed"):
+            call()
+
+    assert texts_of(process) == before
+    assert process.misc_devices()["dlm_test"] == minor
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.1"])
+def test_without_its_own_comm_up_to_6_1(kernel: str) -> None:
+    """Earlier kernels look: a CREATE is refused, a LOCK works, a REMOVE asks nobody."""
+    process = without_comm(kernel)
+
+    with refused(errno.EUNATCH):
+        submit_create(process, "other").result()
+    file = process.open_device("dlm_test")
+    assert file.write(lock_request(b"a")) == 1
+    file.close()
+    assert submit_remove(process, process.misc_devices()["dlm_test"]).result() == 0
 
 
 @pytest.mark.parametrize("size", [52, 71])
