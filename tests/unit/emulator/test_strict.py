@@ -14,6 +14,7 @@ from dlm.terms import KERNELS, LockFlag
 from tests.unit.emulator.helpers import (
     ADDRESSES,
     EX,
+    NL,
     PR,
     answer,
     lock_request,
@@ -168,6 +169,42 @@ def test_good_orphans_stay_when_a_purge_raises(kernel: str) -> None:
     assert texts_of(process) == before
 
 
+def test_a_close_that_raises_leaves_the_file_open(process: Process) -> None:
+    """Its locks are there still, and it can be closed when nothing is in the way any more."""
+    file, other = process.open_device("dlm_test"), process.open_device("dlm_test")
+    first, second = file.write(lock_request(b"a", PR)), file.write(lock_request(b"a", PR))
+    other.write(convert_request(other.write(lock_request(b"a", NL)), EX))
+    file.write(convert_request(first, EX, LockFlag.ALTPR | LockFlag.NODLCKWT))
+    before = texts_of(process)
+
+    with pytest.raises(KernelHazardError, match="granted in the mode that the lock has already"):
+        other.close()
+
+    assert texts_of(process) == before
+    file.write(unlock_request(first))
+    file.write(unlock_request(second))
+    other.close()
+    file.close()
+    pending = submit_remove(process, process.misc_devices()["dlm_test"])
+    answer(process)
+    assert pending.result() == 0  # what is left of a file would hold it up
+
+
+def convert_request(lock_id: int, mode: int, flags: int = 0) -> bytes:
+    """Return the bytes of a conversion."""
+    return encode_request(
+        LockRequest(
+            Command.LOCK,
+            mode=mode,
+            flags=flags | LockFlag.CONVERT,
+            lock_id=lock_id,
+            castaddr=1,
+            bastaddr=2,
+            lksb=1,
+        )
+    )
+
+
 def without_comm(kernel: str) -> Process:
     """Return a process of a node whose local comm was removed while a lockspace runs."""
     process = strict("nodea", kernel=kernel).node("nodea").process()
@@ -230,11 +267,7 @@ def test_a_message_raises_from_whatever_lets_the_world_go_on() -> None:
     file = other.open_device("dlm_test")
     lock_id = file.write(lock_request(b"a", PR))
     cluster.settle()
-    flags = LockFlag.CONVERT | LockFlag.ALTPR | LockFlag.NODLCKWT
-    request = LockRequest(
-        Command.LOCK, mode=EX, flags=flags, lock_id=lock_id, castaddr=1, bastaddr=2, lksb=1
-    )
-    file.write(encode_request(request))
+    file.write(convert_request(lock_id, EX, LockFlag.ALTPR | LockFlag.NODLCKWT))
 
     with pytest.raises(KernelHazardError, match="alternative mode"):
         cluster.settle()
