@@ -11,13 +11,13 @@ only then in earnest. A recovery is not rehearsed: it is a step of several nodes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import deepcopy
 from typing import Any, Final
 
-from dlm.core.blocks import ALTCW, ALTPR, ORPHAN, OVERLAP, TIMEOUT, LockBlock
-from dlm.core.events import Convert, Purge, Request, Unlock
+from dlm.core.blocks import ALTCW, ALTPR, ORPHAN, OVERLAP, TIMEOUT, LockBlock, Resource
+from dlm.core.events import Adopt, CloseFile, Convert, Purge, Request, Unlock
 from dlm.core.locking import ALTMODE
 from dlm.core.messages import LockMessage, MessageType
 from dlm.core.modes import hash_name
@@ -50,7 +50,17 @@ def may_call_meet(state: State, question: Any) -> bool:  # Any: its type is look
             return True
     if kind is Purge and _has_dead_orphan(state):
         return True
-    return _may_grant_in_place(state)
+    return any(map(_may_grant_in_place, _touched(state, question)))
+
+
+def _touched(state: State, question: Any) -> Iterable[Resource]:  # Any: its type is looked at
+    """Return the resources on which a call may let others be granted."""
+    if type(question) in (Request, Adopt):
+        return ()  # these only ask for themselves
+    if type(question) in (CloseFile, Purge):
+        return state.resources.in_use.values()
+    lock = state.locks.locks.get(question.lock_id)
+    return () if lock is None else (lock.resource,)
 
 
 def may_message_meet(state: State, message: LockMessage) -> bool:
@@ -58,7 +68,7 @@ def may_message_meet(state: State, message: LockMessage) -> bool:
     kind = message.type
     if kind is MessageType.PURGE and _has_dead_orphan(state):
         return True
-    if message.status_flags & ALTMODE or _may_grant_in_place(state):
+    if message.status_flags & ALTMODE:
         return True
     if any(_is_cut_off(state, member.nodeid) for member in state.members):
         return True
@@ -66,8 +76,10 @@ def may_message_meet(state: State, message: LockMessage) -> bool:
     lock = state.locks.locks.get(number)
     if lock is None:
         return False
-    return bool(lock.flags & (ORPHAN | OVERLAP)) or any(
-        each.exflags & TIMEOUT for each in (lock, *lock.resource.lookups)
+    return (
+        _may_grant_in_place(lock.resource)
+        or bool(lock.flags & (ORPHAN | OVERLAP))
+        or any(each.exflags & TIMEOUT for each in (lock, *lock.resource.lookups))
     )
 
 
@@ -79,13 +91,8 @@ def _has_dead_orphan(state: State) -> bool:
     return any(not lock.alive for lock in state.orphans.values())
 
 
-def _may_grant_in_place(state: State) -> bool:
-    return any(
-        _asks_for_its_own_mode(lock)
-        for resource in state.resources.in_use.values()
-        if resource.converting
-        for lock in resource.converting
-    )
+def _may_grant_in_place(resource: Resource) -> bool:
+    return any(map(_asks_for_its_own_mode, resource.converting))
 
 
 def _asks_for_its_own_mode(lock: LockBlock) -> bool:
