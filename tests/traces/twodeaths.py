@@ -120,6 +120,48 @@ def master_dies(two: Two) -> None:
     two.look(two.one)
 
 
+def newest_value(two: Two) -> None:
+    """6.3, 6.7: a new master takes the newest value of NL and CR locks; a dead node's orphans.
+
+    The newest is that of the first or of the second lock, of both directory nodes.
+    """
+    f, g = two.files()
+    names = [name_for(directory, stem) for stem in ("na", "nb", "nc") for directory in (1, 2)]
+    for number, name in enumerate(names[:4]):
+        writer = g.lock(name, EX, F.VALBLK)
+        two.settle()
+        g.convert(writer, NL, F.VALBLK, value=b"old")
+        two.settle()
+        readers = []
+        for _ in range(2):
+            readers.append(f.lock(name, NL, F.VALBLK))
+            two.settle()
+        g.convert(writer, EX, F.VALBLK)
+        two.settle()
+        g.convert(writer, NL, F.VALBLK, value=b"new")
+        two.settle()
+        # NL again keeps its place in the queue, CR does not
+        f.convert(readers[number // 2], NL if number % 2 else CR, F.VALBLK)
+        two.results(f, g)
+    for name, flags in zip(names[4:], (F.VALBLK, 0), strict=True):
+        writer = f.lock(name, EX, F.VALBLK)
+        f.convert(writer, NL, F.VALBLK, value=name)
+        h = two.other.file()
+        h.lock(name, EX, flags | F.PERSISTENT)
+        two.results(f, h)
+        h.close()
+        two.settle()
+    two.look()
+    two.lose()
+    f.results()
+    two.look(two.one)
+    two.one.get("debug/dlm/test", columns=VALUE_COLUMNS)
+    for name in names:
+        f.lock(name, CR, F.VALBLK | F.NOQUEUE)
+        f.results()
+    two.look(two.one)
+
+
 def waiters_outlive(two: Two) -> None:
     """6.4, 6.6, 11.5: node 1 waits and converts on resources whose master, node 2, dies."""
     f, g = two.files()
@@ -240,7 +282,6 @@ def in_flight(two: Two) -> None:
 
 def given_up(two: Two) -> None:
     """6.5: node 2 is dead and nobody knows: conversions on their way that are given up."""
-    # Not requests: recovery of one that was given up ends a 6.1 node.
     f, g = two.files()
     names = [name_for(1, stem) for stem in ("ga", "gb", "gc")]
     held = []
@@ -324,6 +365,32 @@ def too_late(two: Two) -> None:
     for lock_id in (a, d, first, last):
         f.convert(lock_id, NL)
         f.results()
+    two.look(two.one)
+
+
+def remembered(two: Two) -> None:
+    """5.8, 6.5: node 2 is dead and nobody knows: requests and lookups that are given up."""
+    f, g = two.files()
+    known = [name_for(1, stem) for stem in ("ra", "rb")]
+    for name in known:
+        two.master(g, name)
+        f.lock(name, NL)
+        two.settle()
+    f.results()
+    two.other.do("crash")
+    asked = [f.lock(name, EX) for name in (*known, name_for(2, "rc"), name_for(2, "rd"))]
+    for lock_id, force in zip(asked, (False, True, False, True), strict=True):
+        for _ in range(2):
+            if force:
+                f.unlock(lock_id, F.FORCEUNLOCK)
+            else:
+                f.cancel(lock_id)
+    two.settle()
+    f.results()
+    two.one.locks()
+    two.one.get("debug/dlm/test_waiters")
+    two.go_on()
+    f.results()
     two.look(two.one)
 
 
@@ -412,12 +479,14 @@ DYING: dict[str, Story] = {
     "holder-dies": holder_dies,
     "last-values": last_values,
     "master-dies": master_dies,
+    "newest-value": newest_value,
     "waiters-outlive": waiters_outlive,
     "middle": middle,
     "directory-dies": directory_dies,
     "in-flight": in_flight,
     "given-up": given_up,
     "too-late": too_late,
+    "remembered": remembered,
     "out-of-order": out_of_order,
     "coming-back": coming_back,
 }
