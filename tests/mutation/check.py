@@ -37,11 +37,22 @@ def broken(mutant: Mutant) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
+def load(mutant: Mutant) -> ModuleType:
+    """Return the mutant's module as it loads, beside the one that everybody else has."""
+    breaker = _Breaker(mutant)
+    spec = breaker.find_spec(breaker.name, None)
+    if spec is None or spec.loader is None:
+        raise ImportError(breaker.name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class _Breaker(importlib.abc.MetaPathFinder):
     """Gives one module of dlm another text than its file has."""
 
     def __init__(self, mutant: Mutant) -> None:
-        self._name = "dlm." + mutant.file.removesuffix(".py").replace("/", ".")
+        self.name = "dlm." + mutant.file.removesuffix(".py").replace("/", ".")
         self._path = str(SOURCE / mutant.file)
         self._text = broken(mutant)
 
@@ -50,7 +61,7 @@ class _Breaker(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         """Find that one module."""
         del path, target
-        if fullname != self._name:
+        if fullname != self.name:
             return None
         return importlib.util.spec_from_file_location(
             fullname, self._path, loader=_Loader(fullname, self._path, self._text)
@@ -86,6 +97,8 @@ def notice(mutant: Mutant) -> str:
         where = f"{path.parent.name}/{path.name}"
         try:
             report = replay(trace, emulated.backends, machines=emulated)
+        except NameError:
+            raise  # the edit is out of date, no rule was broken
         except Exception as error:  # noqa: BLE001 - a broken rule may break anything
             return f"{where}: {type(error).__name__}"
         if report.differences:

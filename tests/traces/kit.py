@@ -34,6 +34,9 @@ LOCKS_COLUMNS = [0, 1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13]
 ALL_COLUMNS = [0, 2, 3, *range(5, 15), *range(17, 36)]
 """Columns of ``<ls>_all`` without a resource's pointer (1), a lock's pid (4) and times (15, 16)."""
 
+VALUE_COLUMNS = [0, *range(2, 20)]
+"""Columns of ``<ls>``: (INVALID) behind a value block, no resource's pointer (1)."""
+
 HOLE = 0x55443322
 """A number that stands where a saved one will be put."""
 

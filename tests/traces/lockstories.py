@@ -31,6 +31,9 @@ from tests.traces.kit import (
 
 Story = Callable[[Tape, bytes], None]
 
+NAME_LENGTH_AT = 17
+"""Where a LOCK has the length of its name: one byte."""
+
 
 @contextmanager
 def _file(tape: Tape) -> Iterator[File]:
@@ -541,6 +544,13 @@ def bad_flags(tape: Tape, a: bytes) -> None:
             f.results()
 
 
+def _with_length(request: bytes, length: int) -> bytes:
+    """Return the longest write of a LOCK that says another length of its name."""
+    return (
+        request[:NAME_LENGTH_AT] + bytes([length]) + request[NAME_LENGTH_AT + 1 :].ljust(166, b".")
+    )
+
+
 def bad_requests(tape: Tape, a: bytes) -> None:
     """4.4.3 to 4.4.5: modes, names, ids, missing addresses, states."""
     with _file(tape) as f:
@@ -551,6 +561,8 @@ def bad_requests(tape: Tape, a: bytes) -> None:
         f.lock(a, EX, lksb=0)
         f.lock(a, EX, F.CONVERT, castaddr=0)
         f.lock(a, EX, F.ORPHAN, lksb=0)
+        for length in (65, 128, 255):
+            f.write(_with_length(lock(a.ljust(64, b"."), EX), length))
         f.convert(0, EX)
         f.convert(77, EX)
         f.convert(0xFFFFFFFF, EX)
@@ -560,6 +572,8 @@ def bad_requests(tape: Tape, a: bytes) -> None:
         f.cancel(77)
         f.deadlock(77)
         f.lock(b"", PR)
+        f.results()
+        f.write(_with_length(lock(b"", PR, F.CONVERT, lock_id=1), 255))
         f.results()
         f.lock(a.ljust(64, b"."), PR)
         f.lock(a + b"\0\xff/", PR)

@@ -6,7 +6,8 @@ May not know: how a trace is made.
 
 ``REFUSALS``: what is asked -> (trace, operation, errno, kernels); the test finds such an operation.
 ``STORIES``: what is told -> the story of lockstories that tells it; ``TWO_NODES``: of twonodes or
-twodeaths.
+twodeaths; ``NO_STORY``: what of recovery nobody tells. That a trace notices when a rule is broken
+is shown by tests/mutation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ OLD, NEW, LATER = ("5.10", "6.1"), ("6.12", "7.2"), ("6.1", "6.12", "7.2")
 
 
 class Shown(Record):
-    """A refusal that a trace shows: operation and errno, a part of its path or device's name."""
+    """A refusal that a trace shows: operation and errno, a part of its path, device or bytes."""
 
     trace: str
     do: str
@@ -123,6 +124,8 @@ REFUSALS: dict[str, Shown] = {
     "4.4.2 locks": Shown("4.4.2-use-count", "write", "EBUSY"),
     "4.4.2 unread results": Shown("4.4.2-use-count", "wait", "EBUSY", "", OLD),
     "4.4.3 no castaddr, no lksb": Shown("4.4-requests", "write", "EINVAL"),
+    "4.4.3 namelen 65": Shown("4.4-requests", "write", "EINVAL", "010100000541"),
+    "4.4.3 namelen 255": Shown("4.4-requests", "write", "EINVAL", "0101000005ff"),
     "4.4.3 unknown lock id": Shown("4.4-requests", "write", "ENOENT"),
     "4.4.3 flags, modes (5.6)": Shown("4.4-requests", "write", "EINVAL"),
     "4.4.3 lock waits (5.7)": Shown("11.3-unlock", "write", "EBUSY"),
@@ -157,7 +160,7 @@ NO_TRACE: dict[str, str] = {
     "1.3 protocol 1 without SCTP: EOPNOTSUPP": "Debian's kernels have SCTP",
     "1.4 addr: ENOMEM": "needs a kernel without memory",
     "1.5 a member gone without a trace: EFAULT": "is swallowed by start: no call returns it",
-    "3 the first recovery fails: its error": "needs a second node with other flags (EPROTO)",
+    "3 the first recovery fails: its error": "needs a second node; the two-node trace unlike",
     "4.4 check 4: EFAULT, ENOMEM": "a trace has bytes, no addresses",
     "4.4 check 7: EINVAL on a closing file": "a race of two threads of one process",
     "4.4.1 EPERM": "rights, not bytes; the contract suite has it",
@@ -165,7 +168,6 @@ NO_TRACE: dict[str, str] = {
     "4.4.1 EBADR": "a create from user space always passes the configured name",
     "4.4.1 misc device fails": "needs every dynamic minor in use",
     "4.4.2 EPERM": "rights, not bytes; the contract suite has it",
-    "4.4.3 namelen above 64: EINVAL": "such a name does not fit the longest write, 184 bytes",
     "4.4.3 operation in flight: EBUSY": "needs a second node; two-node traces",
     "4.5 EINTR": "a trace sends no signals",
     "4.5 EFAULT": "a trace has bytes, no addresses",
@@ -219,37 +221,97 @@ STORIES: dict[str, str] = {
 """Each row of sections 11.1 to 11.4, and the function of lockstories that tells it."""
 
 TWO_NODES: dict[str, str] = {
-    "5.10 grants across nodes": "grants",
-    "5.10 flags that change the order, across nodes": "order",
-    "5.10 alternative modes across nodes": "alternatives",
-    "5.11 conversion deadlock across nodes": "conversions",
-    "5.12 blocking ASTs across nodes": "blocking",
-    "5.4 value blocks across nodes": "values",
+    "4.4.1 flags that differ between nodes": "unlike",
+    "4.4.2 nothing but master copies": "only-copies",
     "4.4.6, 4.7, 4.8 orphans of another node": "orphans",
     "4.7 the end of a process, seen by the other node": "closing",
     "1.2 comm sequence": "remade",
-    "6.1 requests to a node that is stopped": "stopped",
-    "6.3 locks of a node that died": "holder-dies",
-    "6.4 a clean leave": "leaving",
-    "6.4 without a directory": "nodir",
-    "6.4 a new master": "master-dies",
-    "6.4 a return": "coming-back",
-    "6.5 operations in flight": "in-flight",
-    "6.5 operations in flight that are given up": "given-up",
-    "6.6 conversions after a recovery": "waiters-outlive",
-    "6.6 conversions between PR and CW, another holds": "middle",
-    "6.7 value blocks after a recovery": "master-dies",
+    "5.4 value blocks across nodes": "values",
+    "5.7 conversion of what is on its way": "in-flight",
+    "5.8 1 unlock of what is on its way": "in-flight",
+    "5.8 2 a request that waits for another one's lookup": "too-late",
+    "5.8 4a, 6 an unlock or cancel that overlaps": "too-late",
+    "5.8 7, 10 cancel, forced unlock of a request or lookup on its way": "remembered",
+    "5.8 8 cancel of an unlock on its way": "too-late",
+    "5.8 9 forced unlock of an unlock on its way": "too-late",
+    "5.10 grants across nodes": "grants",
+    "5.10 flags that change the order, across nodes": "order",
+    "5.10 alternative modes across nodes": "alternatives",
+    "5.10 4 conversions after a recovery": "out-of-order",
+    "5.11 conversion deadlock across nodes": "conversions",
+    "5.12 blocking ASTs across nodes": "blocking",
+    "5.14 master": "grants",
+    "6.1 messages to a node that is stopped": "stopped",
+    "6.2 members, status of the lowest node and of others": "stopped",
     "6.2 death of a directory node": "directory-dies",
-    "11.5 master 1; node 2 EX with VALBLK": "holder-dies",
-    "11.5 master 1; node 2 EX without VALBLK": "holder-dies",
-    "11.5 master 2; node 1 NL, PR, CR with VALBLK": "master-dies",
+    "6.2 without members that go, masters stay": "stopped",
+    "6.3 locks of a node that died": "holder-dies",
+    "6.3 a dead PW or EX with VALBLK: not valid": "last-values",
+    "6.3 a dead EX without VALBLK, a dead PR: valid": "last-values",
+    "6.3 its own orphans": "newest-value",
+    "6.3 what it was the master of": "master-dies",
+    "6.4 the directory node is the survivor": "master-dies",
+    "6.4 nobody is left on a resource": "waiters-outlive",
+    "6.4 joins only": "coming-back",
+    "6.4 without a directory": "nodir",
+    "6.4 a clean leave": "leaving",
+    "6.5 lookup": "in-flight",
+    "6.5 request": "in-flight",
+    "6.5 conversion upwards": "in-flight",
+    "6.5 conversion downwards": "in-flight",
+    "6.5 conversion between PR and CW": "middle",
+    "6.5 unlock": "in-flight",
+    "6.5 cancel": "out-of-order",
+    "6.5 request and CANCEL": "remembered",
+    "6.5 request and FORCEUNLOCK": "remembered",
+    "6.5 conversion and CANCEL": "given-up",
+    "6.5 conversion and FORCEUNLOCK": "given-up",
+    "6.5 conversion, CANCEL and FORCEUNLOCK": "too-late",
+    "6.6 locks that are rebuilt": "waiters-outlive",
+    "6.6 grants in any order": "out-of-order",
+    "6.6 up to 6.12 conversions between PR and CW, another holds": "middle",
+    "6.6 since 6.13 conversions between PR and CW": "middle",
+    "6.6 a queued conversion between PR and CW": "waiters-outlive",
+    "6.7 the master lives, a lock below PW died": "last-values",
+    "6.7 the master lives, PW or EX died": "last-values",
+    "6.7 a new master: a lock above CR": "master-dies",
+    "6.7 a new master: NL and CR only": "master-dies",
+    "6.7 a new master: the newest of those": "newest-value",
+    "6.7 a new master: never written": "master-dies",
+    "6.7 a new master: no lock with VALBLK": "master-dies",
+    "11.5 master 1; node 2 EX with VALBLK": "last-values",
+    "11.5 master 1; node 2 EX without VALBLK": "last-values",
+    "11.5 master 2; node 1 NL with VALBLK": "master-dies",
+    "11.5 master 2; node 1 PR with VALBLK": "master-dies",
+    "11.5 master 2; node 1 CR with VALBLK": "master-dies",
     "11.5 master 2; node 1 NL without VALBLK": "master-dies",
     "11.5 node 1 EX waits for node 2's EX": "waiters-outlive",
     "11.5 node 1 NL to EX with VALBLK waits": "waiters-outlive",
-    "11.5 lookup in flight": "in-flight",
-    "11.5 conversion in flight": "in-flight",
+    "11.5 lookup in flight; unlock, DEADLOCK": "too-late",
+    "11.5 conversion in flight; unlock, conversion, CANCEL, FORCEUNLOCK": "too-late",
 }
 """Each row that takes two nodes, and the story of twonodes or twodeaths that tells it."""
+
+ONE_NODE: dict[str, str] = {
+    "6.1 recover_status": "6.1-stopped",
+    "6.1 blocked callers": "6.1-stopped",
+    "6.1 not blocked": "6.1-stopped",
+    "6.2 the toss list": "11.4-values",
+    "6.2 a stop, then a start": "3-handshake",
+}
+"""Rows of recovery that one node shows, and the directed trace that has them."""
+
+NO_STORY: dict[str, str] = {
+    "6.1 the stop waits for a task inside a lock operation": "operations come one at a time",
+    "6.2 order of the steps": "a trace sees what is there before and after, not in between",
+    "6.2 a stop in the middle of a recovery": "whether it comes before the end is chance",
+    "6.2 number of the recovery; the log": "nothing that a trace reads shows them",
+    "6.4 the directory node is another survivor": "needs three nodes; the emulator's tests have it",
+    "6.4 failed or released": "only users in the kernel are told",
+    "6.6 since 6.13 conversions between PR and CW, another holds": "needs a third node",
+    "6.7 other nodes' resources": "none has an invalid mark that could be cleared",
+}
+"""Rows of recovery that no trace shows, and why."""
 
 TWO_NODE_KERNELS = ("6.1", "7.2")
 """The kernels of which two guests have been told every one of these stories."""

@@ -53,16 +53,45 @@ def blockers_that_convert(tape: Tape, a: bytes) -> None:
 def told_of_itself(tape: Tape, a: bytes) -> None:
     """5.11: NODLCKWT: a pass tells deadlocked locks of their wishes, where that excludes the mode.
 
-    PW, which lock 1 wants, goes with its CR: no result; EX does not go with lock 2's PR.
+    PW, which lock 1 wants, goes with its CR: no result; EX does not go with lock 2's PR. The next
+    pass tells nobody again.
     """
     f = tape.file()
-    for mode in (CR, PR, NL):
+    for mode in (CR, PR, NL, NL):
         f.lock(a, mode)
     f.convert(1, PW, F.NODLCKWT)
     f.convert(2, EX, F.NODLCKWT)
     f.results()
-    f.unlock(3)
-    f.poll()
+    for lock_id in (3, 4):
+        f.unlock(lock_id)
+        f.poll()
+        f.results()
+    tape.locks()
+    f.close()
+
+
+def demoted_then_granted(tape: Tape, a: bytes) -> None:
+    """5.11: CONVDEADLK: down to NL, which lets the other conversion through, and then this one."""
+    f = tape.file()
+    for mode in (PR, PR):
+        f.lock(a, mode)
+    f.convert(1, CW)
+    f.convert(2, CW, F.CONVDEADLK)
+    f.results()
+    tape.locks()
+    f.close()
+
+
+def demoted_in_a_pass(tape: Tape, a: bytes) -> None:
+    """5.11: CONVDEADLK in the queue: a pass takes it down to NL and goes round once more."""
+    f = tape.file()
+    for mode in (CR, CW, NL, NL):
+        f.lock(a, mode)
+    f.convert(2, EX, F.CONVDEADLK)
+    f.convert(3, PR, F.HEADQUE)
+    f.results()
+    tape.locks()
+    f.unlock(4)
     f.results()
     tape.locks()
     f.close()
@@ -129,6 +158,8 @@ STORIES: tuple[Story, ...] = (
     again_from_the_head,
     blockers_that_convert,
     told_of_itself,
+    demoted_then_granted,
+    demoted_in_a_pass,
     covered,
     granted_in_place,
     force_flag,

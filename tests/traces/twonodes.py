@@ -15,7 +15,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dlm.core.modes import hash_name
-from tests.traces.kit import CLUSTER, CR, CW, EX, NL, PR, PW, F, File, Tape
+from tests.traces.kit import (
+    CLUSTER,
+    CR,
+    CW,
+    EX,
+    HOLE,
+    NL,
+    PR,
+    PW,
+    F,
+    File,
+    Tape,
+    remove,
+    saved,
+)
 
 ADDRESSES = {1: "10.0.0.1", 2: "10.0.0.2"}
 
@@ -90,12 +104,14 @@ class Two:
             tape.locks()
             tape.everything()
 
-    def master(self, file: File, *names: bytes) -> None:
-        """Make a node the master of resources: it is the first to lock, and keeps NL there."""
+    def master(self, file: File, *names: bytes) -> list[int]:
+        """Make a node the master of resources by locks that it keeps: NL; return their ids."""
+        held = []
         for name in names:
-            file.lock(name, NL)
+            held.append(file.lock(name, NL))
             self.settle()
         file.results()
+        return held
 
     def lose(self) -> None:
         """Cut the power of node 2, and let node 1 go on alone."""
@@ -505,6 +521,57 @@ def remade(two: Two) -> None:
     two.look()
 
 
+def only_copies(two: Two) -> None:
+    """4.4.2: a node that has none but copies of the other node's locks is EBUSY all the same."""
+    f, g = two.files()
+    name = name_for(1, "o")
+    (held,) = two.master(f, name)
+    other = g.lock(name, CR)
+    two.results(f, g)
+    two.look()
+    f.unlock(held)
+    two.results(f, g)
+    two.look()
+    request = saved(remove(HOLE), "minor")
+    for _ in range(2):
+        two.one.do("write", fd=two.controls[1], hex=request)
+        two.one.list("dlm")
+    g.convert(other, EX)
+    two.results(f, g)
+    g.unlock(other)
+    two.results(f, g)
+    two.look()
+    for tape in two.tapes:
+        tape.get("dlm/test/recover_status")
+
+
+def unlike(two: Two) -> None:
+    """4.4.1, 3: a lockspace whose flags differ between nodes: no recovery, EPROTO on both."""
+    calls = {}
+    for tape, flags in zip(two.tapes, (0x20, 0), strict=True):
+        tape.mkdir(f"{CLUSTER}/spaces/other")
+        for nodeid in ADDRESSES:
+            tape.member("other", nodeid)
+        control = two.controls[tape.number]
+        calls[tape.number] = tape.begin_create(control, "other", flags, save="unlike")
+    for tape in two.tapes:
+        tape.put("dlm/other/control", "1\n")
+        tape.put("dlm/other/event_done", "0\n")
+    two.settle()
+    for tape in two.tapes:
+        tape.get("dlm/other/recover_status")
+        tape.put("dlm/other/event_done", "0\n")  # that it has left again
+        tape.do("wait", async_=calls[tape.number])
+        tape.list("dlm")
+    f, g = two.files()
+    for name in (name_for(1, "u"), name_for(2, "u")):
+        f.lock(name, EX)
+        two.settle()
+        g.lock(name, CR)
+        two.results(f, g)
+    two.look()
+
+
 ALIVE: dict[str, Story] = {
     "grants": grants,
     "blocking": blocking,
@@ -518,5 +585,7 @@ ALIVE: dict[str, Story] = {
     "nodir": nodir,
     "leaving": leaving,
     "remade": remade,
+    "only-copies": only_copies,
+    "unlike": unlike,
 }
 """Stories in which nobody dies."""
