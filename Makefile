@@ -67,7 +67,7 @@ bench: $(READY)
 
 # What needs a kernel's DLM: the emulator and dlm.locks against C programs on libdlm, in a guest.
 bench-vm: $(READY_VM)
-	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run \
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/run --kernel $(or $(KERNEL),6.1) \
 	    --exec 'python bench/lock_loop.py && python bench/locks.py --require'
 
 # Generate docs/locks/reference.md from the docstrings of dlm.locks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,14 @@ def test_json(trace: Path, tmp_path: Path) -> None:
         (("record", "a", "b"), "usage: dlm_tool trace record <script> [-o FILE]"),
         (("record", "two.jsonl"), "2 nodes need --backends"),
         (("replay", "two.jsonl", "-o", "x"), "-o belongs to record"),
+        (("replay", "torn.jsonl.gz"), "torn.jsonl.gz: cannot be decompressed"),
+        (("replay", "deep.jsonl"), "deep.jsonl:2: is nested too deeply"),
+        (("replay", "fine.jsonl", "bad.jsonl"), 'bad.jsonl:2: unknown "do": "fly"'),
+        (("replay", "fine.jsonl", "--kernel", "new"), "'new' is no release, such as 6.1"),
+        (("replay", "fine.jsonl", "--kernel", "7.2", "--backend", "kernel"), "a backend is named"),
+        (("record", "script.jsonl", "-o", "none/x"), "none/x: No such file or directory"),
+        (("record", "script.jsonl", "-o", "."), ".: Is a directory"),
+        (("record", "crash.jsonl"), "crash.jsonl:2: crash, boot, partition and heal need machines"),
         (("play", "two.jsonl"), "'play' is none of: record, replay"),
         (("replay",), "too few arguments"),
     ],
@@ -164,12 +173,80 @@ def test_what_cannot_be_meant_is_exit_code_2(
     monkeypatch.chdir(script.parent)
     Path("bad.jsonl").write_text('{"dlm_trace": 1}\n{"do": "fly"}\n')
     Path("two.jsonl").write_text('{"dlm_trace": 1, "nodes": 2}\n{"do": "settle"}\n')
+    Path("fine.jsonl").write_text('{"dlm_trace": 1}\n{"do": "settle"}\n')
+    Path("deep.jsonl").write_text('{"dlm_trace": 1}\n' + "[" * 100_000)
+    Path("crash.jsonl").write_text('{"do": "settle"}\n{"do": "crash", "node": 1}\n')
+    torn = bytearray(gzip.compress(Path("fine.jsonl").read_bytes() * 100, mtime=0))
+    torn[len(torn) // 2] ^= 0xFF
+    Path("torn.jsonl.gz").write_bytes(torn)
+    shell = Shell("nodea")
+    before = shell.tree()
 
-    ran = Shell("nodea").run_words(["trace", *words]) if words[0] == "record" else None
+    ran = shell.run_words(["trace", *words]) if words[0] == "record" else None
     ran = ran or tool("trace", *words)
 
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
+    assert shell.tree() == before
+
+
+def test_what_is_recorded_before_a_recording_fails_is_written(tmp_path: Path) -> None:
+    """A read that can never return ends it, exit code 3; the file has what came before."""
+    script, target = tmp_path / "script.jsonl", tmp_path / "trace.jsonl"
+    lines = [request_of(line.operation) for line in recorded().lines]
+    opens = next(n for n, each in enumerate(lines) if each.get("device") == "dlm_test")
+    lines[opens + 1 :] = [
+        {"do": "open", "device": "dlm_test", "as": "s", "flags": ["rdwr"]},
+        {"do": "read", "fd": "s", "size": 104},
+    ]
+    script.write_text("\n".join(map(json.dumps, lines)))
+
+    ran = Shell("nodea").run_words(["trace", "record", str(script), "-o", str(target)])
+
+    assert ran.code == 3
+    assert f"note: {target} has the {len(lines) - 1} operations before" in ran.err
+    assert [request_of(line.operation) for line in load(target).lines] == lines[:-1]
+
+
+def test_a_trace_is_replayed_as_another_kernel(trace: Path, tmp_path: Path) -> None:
+    """--kernel stands in for the header's, which is told when it names no release."""
+    nameless = tmp_path / "nameless.jsonl"
+    nameless.write_text(dumps(load(trace)).replace('"kernel": "6.1"', '"kernel": "mine"', 1))
+    sum_up = f"{len(load(trace).lines)} operations, 0 differences\n"
+
+    told = tool("trace", "replay", str(nameless))
+    said = tool("trace", "replay", str(nameless), "--kernel", "6.1.0-13-amd64")
+    other = tool("trace", "replay", str(trace), "--kernel", "7.2")
+
+    assert told.out == f"{nameless}: 'mine' is no release, 6.1 is emulated (--kernel)\n{sum_up}"
+    assert said.out == sum_up
+    assert other.code == 1, "7.2 gives an id out again that 6.1 still keeps"
+
+
+def test_a_difference_that_words_do_not_show_is_shown_whole(trace: Path, tmp_path: Path) -> None:
+    """Results that differ in bytes without a word for them are shown as the trace has them."""
+    wrong = tmp_path / "wrong.jsonl"
+    text = dumps(load(trace)).splitlines()
+    at = next(i for i, line in enumerate(text) if '"do": "read"' in line and '"hex"' in line)
+    text[at] = text[at].replace('"hex": "06000000', '"hex": "07000000')
+    wrong.write_text("\n".join(text))
+
+    expected, got = tool("trace", "replay", str(wrong)).out.splitlines()[1:3]
+
+    assert expected.startswith('    expected {"hex": "07000000')
+    assert got.startswith('    got      {"hex": "06000000')
+
+
+@pytest.mark.parametrize("verb", ["record", "replay"])
+def test_where_there_is_no_dlm_there_is_no_trace(verb: str, trace: Path) -> None:
+    """Neither recording nor replaying begins: exit code 4, as of every action."""
+    shell = Shell("nodea")
+    shell.cluster.node("nodea").unload_module()
+
+    ran = shell.run_words(["trace", verb, str(trace)])
+
+    assert (ran.code, ran.out) == (4, "")
+    assert "this kernel has no DLM loaded" in ran.err
 
 
 def test_dry_run_touches_nothing(script: Path, trace: Path) -> None:
@@ -181,6 +258,7 @@ def test_dry_run_touches_nothing(script: Path, trace: Path) -> None:
 
     assert shown.code == 0
     assert "write f3: LOCK b'a' EX VALBLK" in shown.out.splitlines()
+    assert 'put dlm/test/control text "1\\n"' in shown.out.splitlines()
     assert shell.tree() == before
     count = len(load(trace).lines)
     read = tool("trace", "replay", str(trace), "--dry-run")

@@ -103,6 +103,17 @@ def differences(trace: Trace) -> list[str]:
     ]
 
 
+def hold_to(trace: Trace, kept: Path) -> None:
+    """Fail where the emulator answers otherwise; the trace then stays as ``kept``."""
+    dump(trace, kept)
+    found = differences(trace)
+    assert not found, (
+        f"{len(found)} differences; the trace is {kept.name}, among this run's logs: "
+        f"`dlm_tool trace replay` shows them again\n" + "\n".join(found[:5])
+    )
+    kept.unlink()
+
+
 def seeds_of(text: str) -> Iterator[int]:
     """Read ``7`` or ``0-24``."""
     first, _, last = text.partition("-")

@@ -33,8 +33,10 @@ from tests.workloads.record import Keep, differences, seeds_of
 from tests.workloads.twonodes import TwoNodes
 
 OPERATIONS = 100
-PATIENCE = Patience(wait=240.0, pending=0.1, quiet=0.1, settle=30.0)
-"""There is a rest after nearly every operation: these seconds are most of a recording's."""
+PATIENCE = Patience(wait=240.0, pending=0.1, quiet=0.1)
+"""A rest is waited for after nearly every operation: that is most of a recording's time. None
+comes, and 10 s are waited, where one node was started and the other not yet.
+"""
 
 
 class Life:

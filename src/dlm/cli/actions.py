@@ -331,7 +331,7 @@ _TABLE = (
         ),
         (
             Option("--output", "where to write the trace (record)", "FILE", short="-o"),
-            Option("--kernel", "the release for the header, if not this kernel's (record)", "NAME"),
+            Option("--kernel", "the release to write in the header, or to emulate", "RELEASE"),
             Option("--backends", "a backend for each of several nodes", "SPEC,..."),
         ),
     ),

@@ -19,7 +19,13 @@ _SET_LOCAL = frozenset({int(Ioctl.SET_LOCAL), f"{Ioctl.SET_LOCAL:x}"})
 _NOT_OURS = frozenset({"EADDRNOTAVAIL", "EADDRINUSE"})  # the latter is what 5.10 says
 _IOCTL = "dlm-node"
 _ADDR = re.compile(r"config/dlm/[^/]+/comms/[^/]+/(addr|local)")
+_RELEASE = re.compile(r"(\d+)\.(\d+)")
 _NUMBER = re.compile(r"\s*\+?0*[xX]?0*\s*")  # kstrtoint() makes 0 of it
+
+
+def names_release(text: str) -> bool:
+    """Say whether a text begins like a kernel's release."""
+    return _RELEASE.match(text) is not None
 
 
 def profile_name(release: str) -> str:
@@ -27,7 +33,7 @@ def profile_name(release: str) -> str:
 
     ``6.1.0-56-amd64`` is "6.1", ``6.6.30`` too; what names no release is "6.1".
     """
-    match = re.match(r"(\d+)\.(\d+)", release)
+    match = _RELEASE.match(release)
     if match is None:
         return "6.1"
     version = int(match[1]), int(match[2])
@@ -38,16 +44,17 @@ def profile_name(release: str) -> str:
 class Emulated:
     """A cluster for one replay; ``backends`` are the first processes of its nodes, in order."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, kernel: str | None = None) -> None:
         """Make a cluster with the profile, dialect and number of nodes of the trace's header.
 
-        Its nodes have the addresses that the trace itself gives them.
+        Its nodes have the addresses that the trace itself gives them. ``kernel``: a release in
+        place of the header's.
         """
         header = trace.header
         self._names = [f"node{number}" for number in range(1, header.nodes + 1)]
         self.cluster = Cluster(
             dict(zip(self._names, addresses(trace), strict=True)),
-            kernel=profile_name(header.kernel),
+            kernel=profile_name(kernel or header.kernel),
             abi=header.abi,
         )
         self.backends: list[Backend] = [self.cluster.node(name).process() for name in self._names]

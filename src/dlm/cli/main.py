@@ -190,6 +190,8 @@ class _Tool:
     def _fail(self, error: BaseException, action: str) -> ExitCode:
         from dlm.errors import errno_name
 
+        for note in getattr(error, "__notes__", ()):
+            self._note(note)
         waiting = say_waiting(self._journal.waiting, self._journal.asleep())
         code, sentence = explain(error, action, waiting)
         attempt = getattr(error, "attempt", self._attempt)

@@ -82,7 +82,8 @@ def _line(line: str, columns: list[int] | None) -> str:
 
 
 def _pair(key: str, value: object) -> str:
-    text = value if isinstance(value, str) and " " not in value else json.dumps(value)
+    plain = isinstance(value, str) and value.isprintable() and value and " " not in value
+    text = value if plain else json.dumps(value)
     return _cut(str(text)) if key in {"path", "device"} else f"{key} {_cut(str(text))}"
 
 

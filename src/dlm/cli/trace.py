@@ -6,6 +6,8 @@ May not know: the format, how operations are done and compared (dlm.trace).
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -13,14 +15,28 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any, TextIO
 
-from dlm.cli.emulated import Emulated
+from dlm.cli.emulated import Emulated, names_release, profile_name
 from dlm.cli.parser import PROGRAM, Request
 from dlm.cli.readable import describe, describe_result, describe_texts
 from dlm.cli.sentences import ExitCode
 from dlm.connect import VARIABLE, connect
+from dlm.control import Control
 from dlm.errors import UsageError
 from dlm.ports import Backend
-from dlm.trace import Difference, Header, Patience, Report, Trace, dump, dumps, load, record, replay
+from dlm.trace import (
+    Difference,
+    Header,
+    Line,
+    Operation,
+    Patience,
+    Report,
+    Trace,
+    dump,
+    dumps,
+    load,
+    record,
+    replay,
+)
 
 Shown = tuple[ExitCode, list[str], dict[str, Any]]
 """An exit code, lines for people, values for ``--json``.  Any: what JSON can hold."""
@@ -49,9 +65,20 @@ def _record(request: Request, words: list[str], given: Backend | None, out: Text
         lines = [describe(line.operation) for line in script.lines]
         return ExitCode.DONE, lines, {"dry_run": lines}
     target: Any = request.values.get("output")  # Any: a text, or None
+    if target is not None:
+        _check_target(Path(target))
+    done: list[Operation] = []
     with _backends(request, given, script.header.nodes) as backends:
         header = _header(request, script.header, backends[0])
-        trace = record(script, backends, header=header, patience=_patience(request))
+        try:
+            trace = record(
+                script, backends, header=header, patience=_patience(request), keep=done.append
+            )
+        except BaseException as error:
+            if target is not None and len(done) > 1:
+                _write(_as_trace(header, done), target)
+                error.add_note(f"{target} has the {len(done) - 1} operations before")
+            raise
     if target is None and not request.has("json"):
         out.write(dumps(trace))
         return ExitCode.DONE, [], {}
@@ -78,6 +105,21 @@ def _header(request: Request, header: Header, backend: Backend) -> Header:
     return header if said is None else changed(header, kernel=str(said))
 
 
+def _check_target(target: Path) -> None:
+    """Refuse a file that could not be written when all is recorded."""
+    place = target if target.exists() else target.parent
+    if target.is_dir():
+        raise UsageError(f"{target}: {os.strerror(errno.EISDIR)}")
+    if not place.exists():
+        raise UsageError(f"{target}: {os.strerror(errno.ENOENT)}")
+    if not os.access(place, os.W_OK):
+        raise UsageError(f"{target}: {os.strerror(errno.EACCES)}")
+
+
+def _as_trace(header: Header, done: list[Operation]) -> Trace:
+    return Trace(header, tuple(Line(number, line) for number, line in enumerate(done[1:], 2)))
+
+
 def _write(trace: Trace, target: str) -> None:
     try:
         dump(trace, target)
@@ -92,14 +134,22 @@ def _replay(request: Request, words: list[str], given: Backend | None, out: Text
     if request.has("output"):
         raise UsageError("replay writes no file: -o belongs to record")
     fresh = given is None and not _specs(request)
+    kernel: Any = request.values.get("kernel")  # Any: a text, or None
+    if kernel is not None and not (fresh and names_release(kernel)):
+        raise UsageError(
+            f"{kernel!r} is no release, such as 6.1"
+            if fresh
+            else "--kernel says what to emulate, and a backend is named"
+        )
     operations = different = 0
     files = []
-    for word in words:
-        trace = _load(word, None)
+    for trace in [_load(word, None) for word in words]:  # all, before anything is done
         if request.has("dry_run"):
             report = Report(trace, len(trace.lines), ())
         elif fresh:
-            emulated = Emulated(trace)
+            emulated = Emulated(trace, kernel)
+            if kernel is None and not request.has("json"):
+                _note_kernel(trace, out)
             report = replay(
                 trace, emulated.backends, machines=emulated, patience=_patience(request)
             )
@@ -116,6 +166,13 @@ def _replay(request: Request, words: list[str], given: Backend | None, out: Text
     if request.has("dry_run"):
         return code, [f"{operations} operations, not replayed"], data
     return code, [f"{operations} operations, {different} differences"], data
+
+
+def _note_kernel(trace: Trace, out: TextIO) -> None:
+    said = trace.header.kernel
+    if trace.header.abi == "configfs" and not names_release(said):
+        emulated = profile_name(said)
+        out.write(f"{trace.name}: {said!r} is no release, {emulated} is emulated (--kernel)\n")
 
 
 def _show(report: Report, out: TextIO, *, alone: bool, dry: bool) -> None:
@@ -138,6 +195,8 @@ def _lines(trace: Trace, difference: Difference) -> Iterator[str]:
         shown = describe_texts(operation, expected["text"], got["text"])
     else:
         shown = describe_result(operation, expected), describe_result(operation, got)
+    if shown[0] == shown[1]:  # they differ in what a person is not shown
+        shown = [json.dumps(expected)], [json.dumps(got)]
     for what, (first, *rest) in zip(("expected", "got"), shown, strict=True):
         yield f"    {what:<8} {first}"
         yield from (f"    {'':<8} {line}" for line in rest)
@@ -185,17 +244,24 @@ def _specs(request: Request) -> list[str]:
 
 @contextmanager
 def _backends(request: Request, given: Backend | None, nodes: int) -> Iterator[Sequence[Backend]]:
-    """Give a backend for each node, and close those that were made here."""
+    """Give a backend for each node, and close those that were made here.
+
+    Each has a DLM, ``NoDlmError``: a trace of a node without one would be nothing but ENOENT.
+    """
     specs: list[str | None] = [*_specs(request)] or [None]
     if given is not None and "backends" not in request.values:
         if nodes != 1:
             raise UsageError(f"{nodes} nodes need --backends, one for each with commas between")
+        Control(given).snapshot()
         yield [given]
         return
     if len(specs) != nodes:
         raise UsageError(f"{nodes} nodes need --backends, one for each with commas between")
     with ExitStack() as stack:
-        yield [stack.enter_context(closing(connect(spec))) for spec in specs]
+        backends = [stack.enter_context(closing(connect(spec))) for spec in specs]
+        for backend in backends:
+            Control(backend).snapshot()
+        yield backends
 
 
 _VERBS: dict[str, Callable[[Request, list[str], Backend | None, TextIO], Shown]] = {

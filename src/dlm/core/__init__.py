@@ -21,6 +21,7 @@ Decides: every rule of the lock manager and of recovery. May not know: I/O, cloc
 ``recovery``      one recovery: what it waits for, how it ends
 ``steps``         its steps and barriers
 ``answering``     what another node's recovery is told
+``rehearsal``     what a strict lockspace does on a copy first
 ``lockspace``     the machine: ``step(input) -> outputs``
 ================  =================================================================
 """

@@ -63,13 +63,13 @@ def _check_tossed(state: State, resource: Resource, why: Why, source: int) -> No
         resource.flags &= ~MASTER_UNCERTAIN
         resource.first_lock_id = 0
     elif why is Why.LOCAL:
-        resource.first_lock_id = 0
         if resource.master:
             resource.flags |= MASTER_UNCERTAIN
         else:
             # Quirk: where the master was never found out (the lookup was cancelled), every kernel
             # takes -1 for it, which an assertion stops. Look it up instead.
             state.risk(MASTER_NEVER_FOUND, f"resource {resource.name!r}")
+        resource.first_lock_id = 0
 
 
 def _create(state: State, name: bytes, why: Why, source: int) -> Resource:

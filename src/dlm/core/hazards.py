@@ -115,6 +115,21 @@ VALUE_WITHOUT_BUFFER = Hazard(
     "stopped for ever",
     "recover.c, recover_lvb()",
 )
+REFUSED_ELSEWHERE = Hazard(
+    "a request with NOQUEUE, refused by another node",
+    "when the refusal is there before the write(2) of the request returns, the kernel puts a lock "
+    "that it has freed on the list of the file: corrupted memory, a panic; queue the request, and "
+    "cancel it once it has been answered",
+    "lock.c, dlm_user_request()",
+    frozenset({"6.12", "7.2"}),
+)
+OWN_COMM_REMOVED = Hazard(
+    "CREATE, REMOVE or a new LOCK while a lockspace exists and the local comm has been removed",
+    "the kernel follows a null pointer and the process dies with what it has locked: no create or "
+    "remove returns any more, and the node may stop; remove the lockspaces first",
+    "config.c, dlm_our_nodeid()",
+    frozenset({"6.12", "7.2"}),
+)
 
 
 def meet(hazard: Hazard, who: str, profile: KernelProfile, *, strict: bool) -> None:

@@ -43,6 +43,7 @@ from dlm.core.events import (
 )
 from dlm.core.messages import LockMessage, RecoveryMessage, RecoveryType
 from dlm.core.recovery import Recovery, RecoveryFailed
+from dlm.core.rehearsal import may_call_meet, may_message_meet, rehearse
 from dlm.core.state import OpenFileState, Refused, State, World
 from dlm.core.steps import recover
 from dlm.core.users2005 import COMMANDS_2005
@@ -82,6 +83,7 @@ class Lockspace:
         watches_waits: bool = False,
         strict: bool = False,
         reaches: Callable[[int], bool] | None = None,
+        knows_itself: Callable[[], bool] | None = None,
         world: World | None = None,
     ) -> None:
         """Begin stopped; with ``holds_results`` no result can be read while it is.
@@ -89,6 +91,7 @@ class Lockspace:
         ``watches_waits``: locks that have to wait are marked (create flag TIMEWARN, up to 6.3).
         ``strict``: raise ``KernelHazardError`` where a real kernel would not survive (hazards.py).
         ``reaches``: says whether a message to a node can be made; ENOBUFS where it cannot.
+        ``knows_itself``: says whether the node has its own comm still; only hazards hang on it.
         ``world``: counts the changes of this lockspace with others'.
         """
         self.name = name
@@ -99,6 +102,8 @@ class Lockspace:
         self._state.strict = strict
         if reaches is not None:
             self._state.reaches = reaches
+        if knows_itself is not None:
+            self._state.knows_itself = knows_itself
         if world is not None:
             self._state.world = world
         self._commands = COMMANDS_2005 if profile.locks_by_id else _COMMANDS
@@ -239,8 +244,11 @@ class Lockspace:
             state.world.progress += 1
             state.blocked.append(question)
             return None
+        command = self._commands[type(question)]
+        if state.strict and may_call_meet(state, question):
+            rehearse(state, command, question)
         try:
-            value = self._commands[type(question)](state, question)
+            value = command(state, question)
         except Refused as refusal:
             return Reply(question.call, error=refusal.number)
         state.world.progress += 1
@@ -393,6 +401,8 @@ class Lockspace:
         state = self._state
         state.world.progress += 1
         if not state.stopped:
+            if state.strict and may_message_meet(state, message):
+                rehearse(state, receiving.receive, source, message)
             receiving.receive(state, source, message)
         elif state.generation:
             state.saved.append((source, message))

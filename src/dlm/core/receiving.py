@@ -34,6 +34,7 @@ from dlm.core.hazards import (
     ALTERNATIVE_MODE,
     LOOKUP_GIVEN_UP,
     ORPHAN_FORGOTTEN,
+    REFUSED_ELSEWHERE,
 )
 from dlm.core.locking import ALTMODE, DEMOTED
 from dlm.core.messages import LockMessage, MessageType
@@ -236,6 +237,9 @@ def _request_reply(state: State, source: int, message: LockMessage) -> None:
     lock = _find_lock(state, message)
     _check(state, lock, lock.is_process_copy and lock.nodeid in (-1, source), message)
     waited_for = lock.wait_type
+    if message.result == -errno.EAGAIN and waited_for:
+        # Quirk: since 6.10 nothing keeps the lock for dlm_user_request(), which may still run.
+        state.risk(REFUSED_ELSEWHERE, f"lock {lock.lock_id:x}")
     if not stop_waiting(state, lock, T.REQUEST_REPLY):
         return
     resource = lock.resource

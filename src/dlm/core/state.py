@@ -84,6 +84,11 @@ class _OwnWorld:
     progress = 0
 
 
+def new_world() -> World:
+    """Return a world of one."""
+    return _OwnWorld()
+
+
 class State:
     """Everything that a lockspace remembers on this node."""
 
@@ -94,13 +99,15 @@ class State:
         """Raise where a real kernel would not survive (hazards.py)."""
         self.reaches: Callable[[int], bool] = lambda _: True
         """Whether a message to a member can be made: since its comm it has been heard of."""
+        self.knows_itself: Callable[[], bool] = lambda: True
+        """Whether this node has its own comm still."""
         self.name = name
         self.node = int(node)
         self.profile = profile
         self.exflags = exflags
         self.now = 0
         self.outputs: list[Output] = []
-        self.world: World = _OwnWorld()
+        self.world = new_world()
         """Where changes are counted; may be shared."""
         # Locks and resources.
         self.locks = (

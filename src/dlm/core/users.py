@@ -37,7 +37,12 @@ from dlm.core.events import (
     Unlock,
     UserArgs,
 )
-from dlm.core.hazards import DEAD_ORPHAN_PURGED, MASTER_COPY_NAMED, ORPHAN_UNLOCKED
+from dlm.core.hazards import (
+    DEAD_ORPHAN_PURGED,
+    MASTER_COPY_NAMED,
+    ORPHAN_UNLOCKED,
+    OWN_COMM_REMOVED,
+)
 from dlm.core.messages import LockMessage, MessageType
 from dlm.core.results import discard
 from dlm.core.state import Refused, State
@@ -58,6 +63,8 @@ def request(state: State, command: Request) -> int:
     """LOCK: a new lock; returns its id."""
     _, file, pid, name, mode, flags, args, xid, _ = command
     operations.check_lock_arguments(mode, flags, len(name))
+    if state.strict and not state.knows_itself():
+        state.risk(OWN_COMM_REMOVED, f"resource {name!r}")
     resource = find(state, name, Why.LOCAL)
     lock = state.locks.create(resource)
     lock_id = lock.lock_id
@@ -141,9 +148,8 @@ def unlock(state: State, command: Unlock) -> int:
         state.settle(lock)
         if refusal.number != errno.EBUSY or not (cancels or flags & FORCEUNLOCK):
             raise
-    else:
-        if not cancels:
-            _note_unlocking(state, lock)
+    if not cancels:
+        _note_unlocking(state, lock)
     state.settle(lock)
     return 0
 
@@ -151,8 +157,6 @@ def unlock(state: State, command: Unlock) -> int:
 def _unlock(state: State, lock: LockBlock) -> None:
     """Unlock as a user's UNLOCK does, also an orphan that nobody adopted."""
     if lock.file not in state.files:
-        # Quirk: every kernel goes on with the file that has been freed.
-        state.risk(ORPHAN_UNLOCKED, f"lock {lock.lock_id:x}")
         state.orphans.pop(lock.lock_id, None)
         if not lock.alive:
             return
@@ -160,8 +164,12 @@ def _unlock(state: State, lock: LockBlock) -> None:
 
 
 def _note_unlocking(state: State, lock: LockBlock) -> None:
+    # Linux 6.1 fs/dlm/lock.c, dlm_user_unlock(): after an unlock that is only remembered, too.
     opened = state.files.get(lock.file) if lock.file is not None else None
-    if opened is not None and opened.locks.pop(lock.lock_id, None) is not None:
+    if opened is None:
+        # Quirk: every kernel goes on with the file that has been freed.
+        state.risk(ORPHAN_UNLOCKED, f"lock {lock.lock_id:x}")
+    elif opened.locks.pop(lock.lock_id, None) is not None:
         opened.unlocking[lock.lock_id] = lock
 
 

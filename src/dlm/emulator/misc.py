@@ -175,12 +175,13 @@ class MiscFile:
         """Close the file for its holder; None when nothing sleeps."""
         if not self._open:
             return None
+        pending = self._drop() if self._boot.alive else None  # a hazard leaves the file open
         self._open = False
         self._process.files.pop(self, None)
         if self._signal is not None:
             self._signal.close()
             self._signal = None
-        return self._drop() if self._boot.alive else None
+        return pending
 
     # ---- what a device is -----------------------------------------------------------------------
 
@@ -211,11 +212,13 @@ class MiscFile:
         return answer
 
     def _drop(self) -> Pending | None:
-        self._users -= 1
-        if self._users:
+        if self._users > 1:
+            self._users -= 1
             return None
+        pending = self._release()
+        self._users = 0
         self._module.open_files -= 1
-        return self._release()
+        return pending
 
 
 # ---- dlm-control --------------------------------------------------------------------------------

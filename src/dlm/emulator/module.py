@@ -20,7 +20,7 @@ from dlm.abi.address import decode_sockaddr
 from dlm.abi.texts import directory_name
 from dlm.core import not_ready
 from dlm.core.events import Deliver
-from dlm.core.hazards import REMOVED_TWICE
+from dlm.core.hazards import OWN_COMM_REMOVED, REMOVED_TWICE
 from dlm.emulator import debugfs, misc, sysfs
 from dlm.emulator.configfs import Configfs
 from dlm.emulator.network import Endpoint
@@ -111,6 +111,10 @@ class Module:
         """This node's id, 0 when no comm is the local one."""
         return self.configfs.local_nodeid
 
+    def has_local(self) -> bool:
+        """Say whether a comm is the local one."""
+        return self.configfs.local is not None
+
     def number(self, attribute: str) -> int:
         """Return a setting of the cluster that is a number."""
         value = self.configfs.values[attribute]
@@ -180,6 +184,7 @@ class Module:
         # Linux 6.1 fs/dlm/lockspace.c, new_lockspace()
         if not 0 < len(name) <= LOCKSPACE_NAME_MAX:
             raise refuse(errno.EINVAL, "lockspace name")
+        self._ask_own_id(name.decode("utf-8", "replace"))
         if not self.daemon_available():
             self.boot.log("dlm: dlm user daemon not available")
             raise refuse(errno.EUNATCH)
@@ -233,6 +238,8 @@ class Module:
         space = self.find_minor(minor)
         if space is None:
             raise refuse(errno.ENOENT)
+        if not space.use_count:  # it leaves: by this call's turn it will be gone
+            self.boot.risk(REMOVED_TWICE, space.name)
         force = bool(flags & ReleaseFlag.FORCEFREE)
         return (yield from self._locked(partial(self._remove, space, force)))
 
@@ -247,6 +254,7 @@ class Module:
             return 0
         if not force and space.core.busy():
             raise refuse(errno.EBUSY)
+        self._ask_own_id(space.name)
         space.use_count = 0
         if space.minor is not None:
             self.boot.unregister_device(f"dlm_{space.name}")
@@ -286,6 +294,11 @@ class Module:
         return not self.parting and any(nodeid in space.core.members for space in self.spaces)
 
     # ---- private --------------------------------------------------------------------------------
+
+    def _ask_own_id(self, who: str) -> None:
+        # Quirk: since 6.12 nobody looks whether there is a local comm; seen on 6.12 and 7.2.
+        if self.spaces and not self.has_local():
+            self.boot.risk(OWN_COMM_REMOVED, who)
 
     def _locked(self, body: Callable[[], Body]) -> Body:
         # The one mutex over every create and remove; whoever waits for it has done nothing yet.

@@ -103,6 +103,10 @@ class Module2005(Module):
         """This node's id as the last SET_LOCAL had it, 0 when there was none."""
         return self.nodes.local_nodeid
 
+    def has_local(self) -> bool:
+        """Say whether this node has an id."""
+        return self.nodeid != 0
+
     def number(self, attribute: str) -> int:
         """Return a setting; all are compiled in."""
         return SETTINGS[attribute]

@@ -102,6 +102,7 @@ class Space:
             watches_waits=watches_waits,
             strict=module.boot.strict,
             reaches=module.reaches,
+            knows_itself=module.has_local,
             world=module.scheduler,
         )
         self.global_id: int = 0

@@ -13,6 +13,7 @@ import errno
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def load(path: str | Path, *, header: Header | None = None) -> Trace:
     if raw[:2] == b"\x1f\x8b":  # whatever its name is
         try:
             raw = gzip.decompress(raw)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise TraceError(f"{path}: cannot be decompressed: {error}") from error
     try:
         text = raw.decode("utf-8")
@@ -190,6 +191,8 @@ class _Reader:
                 line = json.loads(text)
             except ValueError as error:
                 raise TraceError(f"is not JSON: {error}") from error
+            except RecursionError as error:
+                raise TraceError("is nested too deeply") from error
             if not isinstance(line, dict):
                 raise TraceError(f"is not an object: {_show(line)}")
             if self._header is None:

@@ -25,7 +25,7 @@ from dlm.trace.format import (
     request_of,
 )
 from dlm.trace.player import Player
-from dlm.trace.stage import Machines, Patience, Result
+from dlm.trace.stage import NO_MACHINES, OUTSIDE, Machines, Patience, Result
 
 _MOVES = frozenset({"put", "write", "close", "exit", "heal", "boot", "rmdir", "wait"})
 """Operations after which a kernel may go on by itself."""
@@ -104,9 +104,10 @@ def record(
     """Do the operations of a script; return them with their results.
 
     ``header`` stands in for the script's own. Results that the script has are not looked at.
-    Raises ``TraceError`` when the script has nodes that there is no backend for.
+    Raises ``TraceError`` before anything is done when the script has nodes that there is no backend
+    for, or needs ``machines``.
     """
-    _need_backends(script, backends)
+    _need(script, backends, machines)
     recorder = Recorder(
         backends,
         header or script.header,
@@ -145,10 +146,10 @@ def replay(
     """Do the operations of a trace again and compare their results, to the end.
 
     An operation that a backend says can never return counts as a difference, ``{"asleep": true}``.
-    A saved value that does not come is the recorded one. Raises ``TraceError`` when the trace has
-    nodes that there is no backend for, or needs ``machines``.
+    A saved value that does not come is the recorded one. Raises ``TraceError`` before anything is
+    done when the trace has nodes that there is no backend for, or needs ``machines``.
     """
-    _need_backends(trace, backends)
+    _need(trace, backends, machines)
     player = Player(
         backends,
         machines=machines,
@@ -190,11 +191,14 @@ def _save_recorded(
             player.saved[each["save"]] = operation["ret"]
 
 
-def _need_backends(trace: Trace, backends: Sequence[Backend]) -> None:
+def _need(trace: Trace, backends: Sequence[Backend], machines: Machines | None) -> None:
     if len(backends) != trace.header.nodes:
         raise TraceError(
             f"{trace.name}: is of {trace.header.nodes} nodes, and there are {len(backends)}"
         )
+    outside = (line for line in trace.lines if line.operation["do"] in OUTSIDE)
+    if machines is None and (first := next(outside, None)) is not None:
+        raise TraceError(f"{trace.name}:{first.number}: {NO_MACHINES}")
 
 
 def _has_uevents(trace: Trace) -> bool:

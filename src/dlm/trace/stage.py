@@ -19,6 +19,12 @@ Result = dict[str, Any]
 """What an operation adds to its line.  Any: each key has its own type (docs/traces.md)."""
 
 
+OUTSIDE = frozenset({"crash", "boot", "partition", "heal"})
+"""Operations that are done to nodes from outside."""
+
+NO_MACHINES = "crash, boot, partition and heal need machines that can be told so"
+
+
 class Machines(Protocol):
     """What is done to nodes from outside; nodes have numbers from 1 here."""
 
@@ -179,7 +185,7 @@ class Stage:
 
     def _outside(self) -> Machines:
         if self._machines is None:
-            raise TraceError("crash, boot, partition and heal need machines that can be told so")
+            raise TraceError(NO_MACHINES)
         return self._machines
 
     def crash(self, operation: Operation) -> Result:

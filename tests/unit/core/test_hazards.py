@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import errno
 import re
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dlm.core import hazards
+from dlm.core.events import Input, Output
 from dlm.core.hazards import Hazard
 from dlm.core.messages import MessageType
 from dlm.errors import KernelHazardError
@@ -38,13 +41,46 @@ def unlock_what_a_close_could_not(world: World) -> None:
     world.user(1).unlock(lock_id)
 
 
+def force_what_a_closed_file_left(world: World) -> None:
+    """Unlock an orphan with FORCEUNLOCK, and with a value block."""
+    owner = world.user(1)
+    lock_id = owner.lock(world.name(directory=1), EX, F.PERSISTENT | F.VALBLK)
+    owner.close()
+    world.user(1).unlock(lock_id, F.FORCEUNLOCK | F.IVVALBLK, b"x" * 32)
+
+
+def force_what_is_still_asked_for(world: World) -> None:
+    """The same while its request is under way: the unlock is remembered, the call succeeds."""
+    name = world.name(directory=1)
+    world.user(1).lock(name, NL)
+    world.held = types(T.LOOKUP)
+    owner = world.user(2)
+    lock_id = owner.lock(name, EX, F.PERSISTENT)
+    owner.close()
+    world.user(2).force(lock_id)
+
+
 def purge_dead_orphan(world: World) -> None:
-    """Purge after the close of a file whose PERSISTENT request waited."""
+    """Purge after the close of a file whose PERSISTENT request waited; a good orphan is ahead."""
+    _leave_dead_orphan(world)
+    world.user(1).purge(0, 0)
+
+
+def purge_dead_orphan_from_afar(world: World) -> None:
+    """The same from another node."""
+    _leave_dead_orphan(world)
+    world.user(2).purge(1, 0)
+    world.deliver()
+
+
+def _leave_dead_orphan(world: World) -> None:
+    good = world.user(1)
+    good.lock(world.name(directory=1, number=1), EX, F.PERSISTENT)
+    good.close()
     world.user(1).lock(world.name(directory=1), EX)
     owner = world.user(1)
     owner.lock(world.name(directory=1), PR, F.PERSISTENT)
     owner.close()
-    world.user(1).purge(0, 0)
 
 
 def _master_copy(world: World) -> int:
@@ -166,6 +202,18 @@ def grant_in_place(world: World) -> None:
     user.cancel(other)
 
 
+def grant_in_place_by_a_close(world: World) -> None:
+    """The same when the file of the other one closes, and of one more lock before that."""
+    name = world.name(directory=1)
+    user, other = world.user(1), world.user(1)
+    lock_id, _ = user.lock(name, PR), user.lock(name, PR)
+    other.lock(world.name(directory=1, number=1), EX)
+    converting = other.lock(name, NL)
+    other.convert(converting, EX)
+    user.convert(lock_id, EX, F.ALTPR | F.NODLCKWT)
+    other.close()
+
+
 def guess_a_mode(world: World) -> None:
     """A conversion from PR to CW is under way when its master dies; nobody else holds either."""
     name = world.name(directory=3)
@@ -184,6 +232,35 @@ def wait_with_timeout(world: World) -> None:
     world.user(1).lock(world.name(directory=1), EX, F.TIMEOUT)
 
 
+def convert_with_timeout(world: World) -> None:
+    """Let a conversion with TIMEOUT wait."""
+    world.user(1).lock(world.name(directory=1), PR)
+    user = world.user(1)
+    user.convert(user.lock(world.name(directory=1), PR), EX, F.TIMEOUT)
+
+
+def wait_with_timeout_elsewhere(world: World) -> None:
+    """Let a request with TIMEOUT wait at another node."""
+    name = world.name(directory=1)
+    world.user(1).lock(name, EX)
+    world.user(2).lock(name, EX, F.TIMEOUT)
+    world.deliver()
+
+
+def be_refused_elsewhere(world: World) -> None:
+    """Request with NOQUEUE, at another node, what is taken there."""
+    name = world.name(directory=1)
+    world.user(1).lock(name, EX)
+    world.user(2).lock(name, EX, F.NOQUEUE)
+    world.deliver()
+
+
+def request_without_the_own_comm(world: World) -> None:
+    """Request a lock when the node's own comm has been removed."""
+    world.spaces[1]._state.knows_itself = lambda: False
+    world.user(1).lock(world.name(directory=1), EX)
+
+
 def adopt_with_a_value_and_lose_the_master(world: World) -> None:
     """Adopt a lock without a value block with VALBLK; then its master dies."""
     name = world.name(directory=3, then=1)
@@ -199,7 +276,10 @@ def adopt_with_a_value_and_lose_the_master(world: World) -> None:
 CASES: tuple[tuple[Hazard, Callable[[World], None]], ...] = (
     (hazards.ORPHAN_UNLOCKED, unlock_orphan),
     (hazards.ORPHAN_UNLOCKED, unlock_what_a_close_could_not),
+    (hazards.ORPHAN_UNLOCKED, force_what_a_closed_file_left),
+    (hazards.ORPHAN_UNLOCKED, force_what_is_still_asked_for),
     (hazards.DEAD_ORPHAN_PURGED, purge_dead_orphan),
+    (hazards.DEAD_ORPHAN_PURGED, purge_dead_orphan_from_afar),
     (hazards.MASTER_COPY_NAMED, convert_master_copy),
     (hazards.MASTER_COPY_NAMED, cancel_master_copy),
     (hazards.ALTERNATIVE_MODE, convert_to_alternative_mode),
@@ -209,9 +289,14 @@ CASES: tuple[tuple[Hazard, Callable[[World], None]], ...] = (
     (hazards.LOOKUP_NOT_SENT, ask_a_directory_that_is_out_of_reach),
     (hazards.MASTER_NEVER_FOUND, request_after_a_lookup_given_up),
     (hazards.GRANTED_IN_PLACE, grant_in_place),
+    (hazards.GRANTED_IN_PLACE, grant_in_place_by_a_close),
     (hazards.ORPHAN_FORGOTTEN, grant_across_a_close),
     (hazards.OVERLAP_FORGOTTEN, cancel_and_close_before_a_death),
     (hazards.TIMEOUT_RUNS_OUT, wait_with_timeout),
+    (hazards.TIMEOUT_RUNS_OUT, convert_with_timeout),
+    (hazards.TIMEOUT_RUNS_OUT, wait_with_timeout_elsewhere),
+    (hazards.REFUSED_ELSEWHERE, be_refused_elsewhere),
+    (hazards.OWN_COMM_REMOVED, request_without_the_own_comm),
     (hazards.VALUE_WITHOUT_BUFFER, adopt_with_a_value_and_lose_the_master),
 )
 
@@ -237,6 +322,92 @@ def test_a_strict_machine_raises(
     assert caught.value.message.startswith(hazard.deed)
     assert hazard.fate in caught.value.message
     assert caught.value.kernels == tuple(name for name in KERNELS if name in hazard.kernels)
+
+
+IN_A_RECOVERY = (
+    give_a_lookup_up_before_recovery,
+    cancel_and_close_before_a_death,
+    adopt_with_a_value_and_lose_the_master,
+)
+"""Those that are told in the midst of a recovery, which goes no further."""
+
+
+OTHERS = [
+    pytest.param(happen, kernel, id=f"{happen.__name__}-{kernel}")
+    for hazard, happen in CASES
+    if happen not in IN_A_RECOVERY
+    for kernel in KERNELS
+    if kernel in hazard.kernels
+]
+
+
+@pytest.mark.parametrize(("happen", "kernel"), OTHERS)
+def test_nothing_is_done_before(happen: Callable[[World], None], kernel: str) -> None:
+    """When a call or a message raises, the lockspace is in everything what it was before that."""
+    world = Watched(1, 2, 3, kernel=kernel, strict=True)
+    world.up()
+    with pytest.raises(KernelHazardError):
+        happen(world)
+
+    assert world.after == world.before
+
+
+class Watched(World):
+    """A world that keeps what all its nodes were before and after the step that raised."""
+
+    before: list[object]
+    after: list[object]
+
+    def step(self, node: int, question: Input) -> list[Output]:
+        """Take the step between two pictures."""
+        self.before = self._picture()
+        try:
+            return super().step(node, question)
+        finally:
+            self.after = self._picture()
+
+    def _picture(self) -> list[object]:
+        return [picture(space._state, {}) for _, space in sorted(self.spaces.items())]
+
+
+_NOT_OF_THE_STATE = {"now", "outputs", "reaches", "knows_itself", "world", "profile"}
+
+
+def picture(thing: Any, known: dict[int, int]) -> object:
+    """Return plain values that are equal when two things are, in all that they are made of."""
+    if thing is None or isinstance(thing, int | str | bytes | float):
+        return thing
+    if isinstance(thing, list | tuple | deque):
+        return [picture(each, known) for each in thing]
+    if isinstance(thing, set):
+        return sorted(thing)
+    if isinstance(thing, dict):
+        return [(picture(key, known), picture(value, known)) for key, value in thing.items()]
+    if id(thing) in known:
+        return "again", known[id(thing)]
+    known[id(thing)] = len(known)
+    names = [*getattr(thing, "__dict__", ()), *getattr(type(thing), "__slots__", ())]
+    assert names, type(thing)
+    return [
+        (name, picture(getattr(thing, name), known))
+        for name in names
+        if name not in _NOT_OF_THE_STATE
+    ]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_noqueue_that_no_hazard_comes_of(kernel: str) -> None:
+    """NOQUEUE is none when it is granted by another node, or refused by this one."""
+    world = World(1, 2, 3, kernel=kernel, strict=True).up()
+    name = world.name(directory=1)
+    user, other = world.user(1), world.user(2)
+    world.user(1).lock(name, PR)
+    granted = other.lock(name, PR, F.NOQUEUE)
+    refused = user.lock(name, EX, F.NOQUEUE)
+    world.deliver()
+
+    assert other.results() == [(granted, 0)]
+    assert user.results() == [(refused, -errno.EAGAIN)]
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12"])

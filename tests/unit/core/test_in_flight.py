@@ -14,7 +14,7 @@ import pytest
 
 from dlm.core.messages import MessageType, RecoveryType
 from dlm.core.modes import IV
-from dlm.terms import InternalFlag, LockStatus, StatusFlag
+from dlm.terms import KERNELS, InternalFlag, LockStatus, StatusFlag
 from tests.unit.core.world import (
     BLOCKS,
     CANCELLED,
@@ -505,3 +505,25 @@ class TestMiddleConversions:
         for user in users.values():
             user.results()
         return world, users, locks, name
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_close_after_an_unlock_that_is_remembered(kernel: str) -> None:
+    """A PERSISTENT lock that is being unlocked leaves no orphan, though its request is under way.
+
+    Linux 6.1 fs/dlm/lock.c, dlm_user_unlock(): EBUSY with FORCEUNLOCK is success, and the lock goes
+    to those being unlocked, which a close forgets.
+    """
+    world = World(1, 2, kernel=kernel).up()
+    name = world.name(directory=1)
+    world.user(1).lock(name, NL)
+    world.held = types(T.LOOKUP)
+    user = world.user(2)
+    lock_id = user.lock(name, EX, F.PERSISTENT)
+
+    assert user.force(lock_id) == 0
+    user.close()
+    world.release()
+
+    assert not world.spaces[2].busy()
+    assert [lock.nodeid for lock in world.resource(1, name).granted] == [0]
