@@ -172,8 +172,14 @@ class Story:
             self.every(names, f"set_node {self.ids[other]} {address}")
 
     def start(self, lockspace: str, events: dict[str, int], members: str) -> None:
-        """Do steps 6 to 8: start, wait until it is done, finish; ``events`` by node."""
-        self.each({name: f"start {lockspace} {nr} 0 {members}" for name, nr in events.items()})
+        """Do steps 6 to 8: start, wait until it is done, finish; ``events`` by node.
+
+        Who stayed is started before who comes back: see docs/control.md.
+        """
+        starts = {name: f"start {lockspace} {nr} 0 {members}" for name, nr in events.items()}
+        back = {name for name, nr in events.items() if nr == 1 < max(events.values())}
+        self.each({name: line for name, line in starts.items() if name not in back})
+        self.each({name: line for name, line in starts.items() if name in back})
         done = [str(nr) for nr in events.values()]
         polls = {
             n: f"poll_done {lockspace} {nr} --timeout {PATIENCE:g}" for n, nr in events.items()
